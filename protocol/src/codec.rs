@@ -1,0 +1,179 @@
+//! Frame ↔ bytes. The WebSocket subprotocol chooses the encoding; the types are the same.
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use crate::{ClientFrame, ServerFrame, client::RequestId, limits};
+
+/// How frames are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Encoding {
+    /// JSON in text frames, the default.
+    Json,
+    /// MessagePack maps in binary frames.
+    MessagePack,
+}
+
+impl Encoding {
+    /// Both, for those who encode once per encoding.
+    pub const ALL: [Self; 2] = [Self::Json, Self::MessagePack];
+
+    /// The WebSocket subprotocol that stands for it.
+    pub const fn subprotocol(self) -> &'static str {
+        match self {
+            Self::Json => "rookery.v1.json",
+            Self::MessagePack => "rookery.v1.msgpack",
+        }
+    }
+
+    /// The encoding that a subprotocol stands for.
+    pub fn from_subprotocol(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|encoding| encoding.subprotocol() == name)
+    }
+
+    /// The bytes of a server's frame.
+    pub fn encode_server(self, frame: &ServerFrame) -> Vec<u8> {
+        self.encode(frame)
+    }
+
+    /// The bytes of a client's frame.
+    pub fn encode_client(self, frame: &ClientFrame) -> Vec<u8> {
+        self.encode(frame)
+    }
+
+    fn encode<T: Serialize>(self, frame: &T) -> Vec<u8> {
+        match self {
+            Self::Json => serde_json::to_vec(frame).expect("frames have string keys and finite numbers"),
+            Self::MessagePack => rmp_serde::to_vec_named(frame).expect("frames have known lengths"),
+        }
+    }
+
+    /// Reads a client's frame. Never panics, whatever the bytes.
+    ///
+    /// # Errors
+    /// Says whether the frame was too large, of an unknown kind, or malformed, and which request it was if that much
+    /// could be read.
+    pub fn decode_client(self, bytes: &[u8]) -> Result<ClientFrame, DecodeError> {
+        if bytes.len() > limits::FRAME_BYTES {
+            return Err(DecodeError::TooLarge);
+        }
+        self.decode(bytes).map_err(|reason| self.explain(bytes, reason, is_client_kind))
+    }
+
+    /// Reads a server's frame. Never panics, whatever the bytes. There is no size limit: clients trust their server.
+    ///
+    /// # Errors
+    /// As [`Self::decode_client`].
+    pub fn decode_server(self, bytes: &[u8]) -> Result<ServerFrame, DecodeError> {
+        self.decode(bytes).map_err(|reason| self.explain(bytes, reason, is_server_kind))
+    }
+
+    fn decode<T: DeserializeOwned>(self, bytes: &[u8]) -> Result<T, String> {
+        match self {
+            Self::Json => serde_json::from_slice(bytes).map_err(|error| error.to_string()),
+            Self::MessagePack => {
+                let mut reader = rmp_serde::Deserializer::from_read_ref(bytes);
+                reader.set_max_depth(limits::BODY_DEPTH + 16);
+                T::deserialize(&mut reader).map_err(|error| error.to_string())
+            }
+        }
+    }
+
+    fn explain(self, bytes: &[u8], reason: String, is_known: fn(&str) -> bool) -> DecodeError {
+        match self.decode::<Head>(bytes) {
+            Ok(head) if !is_known(&head.kind) => DecodeError::Unsupported { id: head.id, kind: head.kind },
+            Ok(head) => DecodeError::Invalid { id: head.id, reason },
+            Err(_) => DecodeError::Invalid { id: None, reason },
+        }
+    }
+}
+
+/// What can be said of a frame whose kind or fields are not understood.
+#[derive(Deserialize)]
+struct Head {
+    #[serde(rename = "type")]
+    kind: String,
+    #[serde(default)]
+    id: Option<RequestId>,
+}
+
+/// A frame that can't be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// Longer than [`limits::FRAME_BYTES`].
+    #[error("a frame is at most {} bytes", limits::FRAME_BYTES)]
+    TooLarge,
+    /// Of a kind that this version does not know.
+    #[error("unknown frame type {kind:?}")]
+    Unsupported {
+        /// The request's number, if it had one.
+        id: Option<RequestId>,
+        /// The kind.
+        kind: String,
+    },
+    /// Not a frame, or one with wrong fields.
+    #[error("{reason}")]
+    Invalid {
+        /// The request's number, if it could be read.
+        id: Option<RequestId>,
+        /// What is wrong, for people.
+        reason: String,
+    },
+}
+
+const CLIENT_KINDS: &[&str] = &[
+    "identify", "open", "close", "send", "history", "read", "typing", "watch", "unwatch", "status", "refresh", "ping",
+];
+
+const SERVER_KINDS: &[&str] = &[
+    "welcome", "opened", "closed", "entries", "gap", "reset", "heads", "ack", "refused", "page", "read_mark",
+    "typing", "presence", "status", "refreshed", "pong", "goodbye", "error",
+];
+
+/// The kinds of client frames that this version knows.
+pub fn client_kinds() -> &'static [&'static str] {
+    CLIENT_KINDS
+}
+
+/// The kinds of server frames that this version knows.
+pub fn server_kinds() -> &'static [&'static str] {
+    SERVER_KINDS
+}
+
+fn is_client_kind(kind: &str) -> bool {
+    CLIENT_KINDS.contains(&kind)
+}
+
+fn is_server_kind(kind: &str) -> bool {
+    SERVER_KINDS.contains(&kind)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_kind_is_unsupported_and_keeps_its_number() {
+        let error = Encoding::Json.decode_client(br#"{"type":"dance","id":7}"#).unwrap_err();
+        assert_eq!(error, DecodeError::Unsupported { id: Some(7), kind: "dance".into() });
+    }
+
+    #[test]
+    fn a_known_kind_with_wrong_fields_is_invalid_and_keeps_its_number() {
+        let error = Encoding::Json.decode_client(br#"{"type":"open","id":7,"room":5}"#).unwrap_err();
+        assert!(matches!(error, DecodeError::Invalid { id: Some(7), .. }), "{error:?}");
+    }
+
+    #[test]
+    fn unknown_fields_are_ignored() {
+        let frame = Encoding::Json.decode_client(br#"{"type":"ping","id":1,"mood":"good"}"#).unwrap();
+        assert_eq!(frame, ClientFrame::Ping(crate::client::Ping { id: Some(1) }));
+    }
+
+    #[test]
+    fn a_frame_nested_a_thousand_deep_is_refused_in_both_encodings() {
+        let json = [b"[".repeat(1000), b"]".repeat(1000)].concat();
+        assert!(Encoding::Json.decode_client(&json).is_err());
+        let packed = [[0x91u8].repeat(60_000), vec![0xc0]].concat();
+        assert!(Encoding::MessagePack.decode_client(&packed).is_err());
+    }
+}
