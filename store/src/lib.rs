@@ -1,1 +1,48 @@
-//! store
+//! The durable contract: what Rookery keeps, and what keeping it means. No actors, no sockets.
+//!
+//! In reading order:
+//!
+//! * [`log`]: a room's log as rows in buckets, every write of it conditional: the primitives that a database gives;
+//! * [`owner`]: the protocol on top of them: claim, recover, append, resolve what is unknown, roll over;
+//! * [`members`]: rooms and their members, derived from the log;
+//! * [`reader`]: pages of the log for somebody, authorised and masked;
+//! * [`accounts`], [`marks`], [`audit`]: people and their sign-ins, how far they have read, what was done;
+//! * [`memory`] and [`sqlite`]: the implementations. Both pass the suite in `tests/contract`.
+//!
+//! ```text
+//!   room actor ──▶ owner ──▶ RoomLog ◀── reader ◀── history, catch-up
+//!                              ▲
+//!                    sqlite · memory · (scylla)
+//! ```
+
+pub mod accounts;
+pub mod audit;
+mod error;
+pub mod log;
+pub mod marks;
+pub mod members;
+pub mod memory;
+pub mod owner;
+pub mod reader;
+pub mod sqlite;
+
+pub use accounts::Accounts;
+pub use audit::Audit;
+pub use error::StoreError;
+pub use log::RoomLog;
+pub use marks::Marks;
+pub use members::Members;
+
+/// Everything that a node keeps.
+pub trait Store: RoomLog + Members + Accounts + Marks + Audit {}
+
+impl<T: RoomLog + Members + Accounts + Marks + Audit> Store for T {}
+
+/// A part of a list, with what to ask for the next part; `None` at the end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listing<T> {
+    /// This part, in the list's order.
+    pub items: Vec<T>,
+    /// Opaque to everybody but the store that made it: text, at most 256 bytes.
+    pub next: Option<String>,
+}
