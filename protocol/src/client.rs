@@ -62,7 +62,10 @@ pub struct Identify {
 impl std::fmt::Debug for Identify {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         // Credentials stay out of logs.
-        f.debug_struct("Identify").field("client", &self.client).field("resume", &self.resume.len()).finish_non_exhaustive()
+        f.debug_struct("Identify")
+            .field("client", &self.client)
+            .field("resume", &self.resume.len())
+            .finish_non_exhaustive()
     }
 }
 

@@ -118,3 +118,23 @@ impl CloseCode {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_lists_every_code_and_a_number_finds_its_code() {
+        assert!(CloseCode::ALL.iter().enumerate().all(|(place, code)| *code as usize == place));
+        assert_eq!(CloseCode::ALL.len(), CloseCode::TooManyConnections as usize + 1);
+        for code in CloseCode::ALL {
+            assert_eq!(CloseCode::from_code(code.code()), Some(*code));
+        }
+        assert_eq!(CloseCode::from_code(1000), None);
+    }
+
+    #[test]
+    fn a_reason_fits_into_a_close_frame() {
+        assert!(CloseCode::ALL.iter().all(|code| code.reason().len() <= 123));
+    }
+}

@@ -1,8 +1,15 @@
 //! Frame ↔ bytes. The WebSocket subprotocol chooses the encoding; the types are the same.
 
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{
+    Deserialize, Serialize,
+    de::{DeserializeOwned, IgnoredAny},
+};
 
-use crate::{ClientFrame, ServerFrame, client::RequestId, limits};
+use crate::{
+    ClientFrame, Incarnation, ServerFrame,
+    client::{HistoryFrom, RequestId},
+    limits,
+};
 
 /// How frames are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -56,7 +63,12 @@ impl Encoding {
         if bytes.len() > limits::FRAME_BYTES {
             return Err(DecodeError::TooLarge);
         }
-        self.decode(bytes).map_err(|reason| self.explain(bytes, reason, is_client_kind))
+        let frame = self.decode(bytes).map_err(|reason| self.explain(bytes, reason, is_client_kind))?;
+        if largest_counter(&frame) > limits::MAX_COUNTER {
+            let reason = format!("counters, positions and request ids are at most {}", limits::MAX_COUNTER);
+            return Err(self.explain(bytes, reason, is_client_kind));
+        }
+        Ok(frame)
     }
 
     /// Reads a server's frame. Never panics, whatever the bytes. There is no size limit: clients trust their server.
@@ -73,16 +85,48 @@ impl Encoding {
             Self::MessagePack => {
                 let mut reader = rmp_serde::Deserializer::from_read_ref(bytes);
                 reader.set_max_depth(limits::BODY_DEPTH + 16);
-                T::deserialize(&mut reader).map_err(|error| error.to_string())
+                let frame = T::deserialize(&mut reader).map_err(|error| error.to_string())?;
+                match IgnoredAny::deserialize(&mut reader) {
+                    Err(rmp_serde::decode::Error::InvalidMarkerRead(_)) => Ok(frame),
+                    Ok(_) | Err(_) => Err("bytes after the frame".to_owned()),
+                }
             }
         }
     }
 
     fn explain(self, bytes: &[u8], reason: String, is_known: fn(&str) -> bool) -> DecodeError {
-        match self.decode::<Head>(bytes) {
-            Ok(head) if !is_known(&head.kind) => DecodeError::Unsupported { id: head.id, kind: head.kind },
-            Ok(head) => DecodeError::Invalid { id: head.id, reason },
-            Err(_) => DecodeError::Invalid { id: None, reason },
+        let Ok(Head { kind, id }) = self.decode(bytes) else {
+            return DecodeError::Invalid { id: None, reason };
+        };
+        let id = id.filter(|id| *id <= limits::MAX_COUNTER);
+        if is_known(&kind) {
+            DecodeError::Invalid { id, reason }
+        } else {
+            DecodeError::Unsupported { id, kind }
+        }
+    }
+}
+
+/// The largest number in a frame that somebody may count on from.
+fn largest_counter(frame: &ClientFrame) -> u64 {
+    let life = |incarnation: Option<Incarnation>| incarnation.map_or(0, |Incarnation(life)| life);
+    match frame {
+        ClientFrame::Identify(identify) => {
+            let positions = identify.resume.values().flat_map(|room| [room.after, life(room.incarnation)]);
+            positions.chain(identify.id).max().unwrap_or(0)
+        }
+        ClientFrame::Open(open) => open.id.max(open.after.unwrap_or(0)).max(life(open.incarnation)),
+        ClientFrame::Close(close) => close.id,
+        ClientFrame::Send(send) => send.n.max(send.target.unwrap_or(0)),
+        ClientFrame::History(history) => history.id.max(match history.from {
+            Some(HistoryFrom::Before(seq) | HistoryFrom::After(seq) | HistoryFrom::Around(seq)) => seq,
+            None => 0,
+        }),
+        ClientFrame::Read(read) => read.seq,
+        ClientFrame::Refresh(refresh) => refresh.id,
+        ClientFrame::Ping(ping) => ping.id.unwrap_or(0),
+        ClientFrame::Typing(_) | ClientFrame::Watch(_) | ClientFrame::Unwatch(_) | ClientFrame::Status(_) => {
+            0
         }
     }
 }
@@ -121,12 +165,29 @@ pub enum DecodeError {
 }
 
 const CLIENT_KINDS: &[&str] = &[
-    "identify", "open", "close", "send", "history", "read", "typing", "watch", "unwatch", "status", "refresh", "ping",
+    "identify", "open", "close", "send", "history", "read", "typing", "watch", "unwatch", "status",
+    "refresh", "ping",
 ];
 
 const SERVER_KINDS: &[&str] = &[
-    "welcome", "opened", "closed", "entries", "gap", "reset", "heads", "ack", "refused", "page", "read_mark",
-    "typing", "presence", "status", "refreshed", "pong", "goodbye", "error",
+    "welcome",
+    "opened",
+    "closed",
+    "entries",
+    "gap",
+    "reset",
+    "heads",
+    "ack",
+    "refused",
+    "page",
+    "read_mark",
+    "typing",
+    "presence",
+    "status",
+    "refreshed",
+    "pong",
+    "goodbye",
+    "error",
 ];
 
 /// The kinds of client frames that this version knows.
@@ -167,6 +228,39 @@ mod tests {
     fn unknown_fields_are_ignored() {
         let frame = Encoding::Json.decode_client(br#"{"type":"ping","id":1,"mood":"good"}"#).unwrap();
         assert_eq!(frame, ClientFrame::Ping(crate::client::Ping { id: Some(1) }));
+    }
+
+    #[test]
+    fn a_counter_beyond_what_every_json_reader_keeps_exact_is_refused() {
+        for (frame, id) in [
+            (r#"{"type":"ping","id":9007199254740992}"#, None),
+            (
+                r#"{"type":"history","id":4,"room":"0000000000000000000000000000000a","from":{"after":18446744073709551615}}"#,
+                Some(4),
+            ),
+            (
+                r#"{"type":"identify","id":1,"resume":{"0000000000000000000000000000000a":{"after":9007199254740992}}}"#,
+                Some(1),
+            ),
+        ] {
+            let error = Encoding::Json.decode_client(frame.as_bytes()).unwrap_err();
+            assert!(
+                matches!(error, DecodeError::Invalid { id: told, .. } if told == id),
+                "{frame}: {error:?}"
+            );
+        }
+        assert!(Encoding::Json.decode_client(br#"{"type":"ping","id":9007199254740991}"#).is_ok());
+    }
+
+    #[test]
+    fn bytes_after_a_frame_are_refused_in_both_encodings() {
+        for encoding in Encoding::ALL {
+            let frame = encoding.encode_client(&ClientFrame::Ping(crate::client::Ping { id: Some(1) }));
+            for rest in [&[0xc1][..], &[0x01], &[0xd9], b"{}"] {
+                let error = encoding.decode_client(&[&frame[..], rest].concat()).unwrap_err();
+                assert!(matches!(error, DecodeError::Invalid { .. }), "{encoding:?} {rest:?}");
+            }
+        }
     }
 
     #[test]

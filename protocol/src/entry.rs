@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 use serde_json::{Value, value::RawValue};
 
-use crate::{Incarnation, InviteId, Millis, Seq, UserId, WriterId, limits};
+use crate::{Incarnation, InviteId, Millis, Seq, UserId, WriterId, limits, value::Plain};
 
 /// One line of a room's log, as a client sees it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -153,19 +153,28 @@ pub enum BodyError {
     /// Longer than [`limits::BODY_BYTES`] as JSON text.
     #[error("a body is at most {} bytes of JSON", limits::BODY_BYTES)]
     TooLarge,
+    /// Holds a key that would make JSON readers of this server take the object for something else.
+    #[error("no key of a body begins with {RESERVED_KEYS}")]
+    ReservedKey,
 }
+
+/// Objects with such keys are how `serde_json` passes raw text and numbers through its own `Value`.
+const RESERVED_KEYS: &str = "$serde_json::private::";
 
 impl Body {
     /// The body that holds `value`.
     ///
     /// # Errors
-    /// When `value` is no object, nests too deep or is too large.
+    /// When `value` is no object, nests too deep, is too large or holds a reserved key.
     pub fn new(value: &Value) -> Result<Self, BodyError> {
         if !value.is_object() {
             return Err(BodyError::NotAnObject);
         }
         if depth_exceeds(value, limits::BODY_DEPTH) {
             return Err(BodyError::TooDeep);
+        }
+        if has_reserved_key(value) {
+            return Err(BodyError::ReservedKey);
         }
         let text = value.to_string();
         if text.len() > limits::BODY_BYTES {
@@ -223,14 +232,15 @@ impl Serialize for Body {
         if serializer.is_human_readable() {
             return self.0.serialize(serializer);
         }
-        let value: Value = serde_json::from_str(self.0.get()).map_err(ser::Error::custom)?;
+        let Plain(value) = serde_json::from_str(self.0.get()).map_err(ser::Error::custom)?;
         value.serialize(serializer)
     }
 }
 
 impl<'de> Deserialize<'de> for Body {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Self::new(&Value::deserialize(deserializer)?).map_err(de::Error::custom)
+        let Plain(value) = Plain::deserialize(deserializer)?;
+        Self::new(&value).map_err(de::Error::custom)
     }
 }
 
@@ -238,6 +248,16 @@ fn depth_exceeds(value: &Value, limit: usize) -> bool {
     match value {
         Value::Array(items) => limit == 0 || items.iter().any(|item| depth_exceeds(item, limit - 1)),
         Value::Object(fields) => limit == 0 || fields.values().any(|field| depth_exceeds(field, limit - 1)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
+    }
+}
+
+fn has_reserved_key(value: &Value) -> bool {
+    match value {
+        Value::Array(items) => items.iter().any(has_reserved_key),
+        Value::Object(fields) => {
+            fields.iter().any(|(key, field)| key.starts_with(RESERVED_KEYS) || has_reserved_key(field))
+        }
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
     }
 }
@@ -382,10 +402,25 @@ mod tests {
 
     #[test]
     fn bodies_beyond_the_limits_are_refused() {
-        let deep = (0..=limits::BODY_DEPTH).fold(serde_json::json!({}), |inner, _| serde_json::json!({ "a": inner }));
+        let deep = (0..=limits::BODY_DEPTH)
+            .fold(serde_json::json!({}), |inner, _| serde_json::json!({ "a": inner }));
         assert_eq!(Body::new(&deep), Err(BodyError::TooDeep));
         assert_eq!(Body::text(&"x".repeat(limits::BODY_BYTES)), Err(BodyError::TooLarge));
         assert_eq!(Body::new(&serde_json::json!([])), Err(BodyError::NotAnObject));
+    }
+
+    #[test]
+    fn a_body_with_a_parsers_private_key_is_refused_wherever_it_stands() {
+        for text in [
+            r#"{"$serde_json::private::RawValue":"{}"}"#,
+            r#"{"a":1,"$serde_json::private::RawValue":"no JSON"}"#,
+            r#"{"a":[{"b":{"$serde_json::private::Number":"1"}}]}"#,
+        ] {
+            let error = serde_json::from_str::<Body>(text).unwrap_err();
+            assert!(error.to_string().contains("no key of a body"), "{error}");
+            let packed = rmp_serde::to_vec_named(&Body::from_stored(text.to_owned()).unwrap()).unwrap();
+            assert!(rmp_serde::from_slice::<Body>(&packed).is_err());
+        }
     }
 
     #[test]

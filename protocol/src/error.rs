@@ -91,7 +91,12 @@ impl ErrorCode {
         match self {
             Self::Invalid => 400,
             Self::Unauthenticated | Self::Expired => 401,
-            Self::Forbidden | Self::NotAMember | Self::Banned | Self::Muted | Self::Blocked | Self::Disabled => 403,
+            Self::Forbidden
+            | Self::NotAMember
+            | Self::Banned
+            | Self::Muted
+            | Self::Blocked
+            | Self::Disabled => 403,
             Self::NotFound => 404,
             Self::Taken | Self::Conflict | Self::OutOfOrder | Self::Stored | Self::TooMany => 409,
             Self::InviteInvalid => 410,
@@ -106,5 +111,16 @@ impl ErrorCode {
     /// Whether the same request may succeed later without a change.
     pub fn is_transient(self) -> bool {
         matches!(self, Self::RateLimited | Self::Overloaded | Self::Unavailable)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_lists_every_code_but_that_of_later_versions() {
+        assert!(ErrorCode::ALL.iter().enumerate().all(|(place, code)| *code as usize == place));
+        assert_eq!(ErrorCode::ALL.len(), ErrorCode::Other as usize);
     }
 }

@@ -20,6 +20,7 @@ pub mod error;
 pub mod ids;
 pub mod limits;
 pub mod server;
+mod value;
 
 pub use client::ClientFrame;
 pub use close::CloseCode;

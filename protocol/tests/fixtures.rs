@@ -196,7 +196,9 @@ fn every_kind_of_entry_mask_and_membership_change_occurs() {
 
 fn membership_changes() -> Vec<MembershipChange> {
     let changes = entries().into_iter().filter(|entry| entry.kind == Kind::Membership);
-    changes.map(|entry| entry.body.expect("a membership entry has a body").parse().unwrap()).collect()
+    changes
+        .map(|entry| entry.body.expect("a membership entry has a body").parse().expect("and of this shape"))
+        .collect()
 }
 
 #[test]

@@ -62,7 +62,7 @@ pub(crate) fn document(name: &str) -> String {
 pub(crate) fn names_in(folder: &Path) -> Vec<String> {
     let mut names: Vec<_> = fs::read_dir(folder)
         .unwrap_or_else(|error| panic!("{}: {error}", folder.display()))
-        .map(|item| item.unwrap().file_name().into_string().unwrap())
+        .map(|item| item.expect("a readable folder").file_name().into_string().expect("an ASCII name"))
         .collect();
     names.sort();
     names
@@ -74,7 +74,7 @@ pub(crate) fn fixtures(direction: Direction) -> Vec<Fixture> {
         .into_iter()
         .map(|file| Fixture {
             direction,
-            text: fs::read_to_string(folder.join(&file)).unwrap(),
+            text: fs::read_to_string(folder.join(&file)).expect("a readable file"),
             name: file
                 .strip_suffix(".json")
                 .unwrap_or_else(|| panic!("{file} is no JSON fixture"))
