@@ -1,0 +1,360 @@
+/** The client as a whole: what an application talks to. The parts do the work; this file wires them. */
+import { Auth, type LiveSession, type Registration, type SignedOutReason } from "./auth.js";
+import { Connection, type ConnectionState } from "./connection.js";
+import { Emitter } from "./emitter.js";
+import { People } from "./people.js";
+import type { Pending } from "./pending.js";
+import { detectPlatform, type Platform } from "./platform.js";
+import { Requests } from "./requests.js";
+import { Rest, type MyRoom } from "./rest.js";
+import { applyEntries, applyHeads, applyRead, applyReadMark, dropRoom, inOrder, listRoom, type ListedRoom, type RoomMap } from "./roomlist.js";
+import { Sender } from "./sender.js";
+import { lastSeq, type Timeline } from "./timeline.js";
+import { Timelines } from "./timelines.js";
+import { RESUME_ROOMS, type Body, type ErrorCode, type Id, type Kind, type PresenceStatus, type Resume, type Seq, type ServerFrame } from "./wire.js";
+
+/** Sent at most this often while the user types; the others forget it after five seconds. */
+const TYPING_EVERY_MS = 3_000;
+
+export interface RookeryOptions {
+  /** Origin of the server, such as `https://chat.example.org`. Without it: the page's own. */
+  server?: string;
+  /** `web` (the default in browsers) keeps the refresh token in a cookie; anything else keeps it in this object. */
+  client?: string;
+  /** Shown in the user's list of sign-ins. */
+  deviceLabel?: string;
+  /** For Node: the refresh token of an earlier run. */
+  refreshToken?: string;
+  /** Replaces parts of the surroundings; for tests. */
+  platform?: Partial<Platform>;
+}
+
+export interface RookeryEvents {
+  state: { state: ConnectionState; retryAt?: number; reason?: string };
+  session: LiveSession;
+  signed_out: { reason: SignedOutReason };
+  /** The list of rooms is another one now. */
+  rooms: ListedRoom[];
+  timeline: { room: Id; timeline: Timeline };
+  /** The messages of a room that are not in its timeline yet. */
+  pending: { room: Id; pending: PendingMessage[] };
+  sent: { local: string; room: Id; seq?: Seq };
+  closed: { room: Id; code: ErrorCode };
+  reset: { room: Id };
+  /** A hole was too large to fill. What is in it can be paged. */
+  skipped: { room: Id; after: Seq; upto: Seq };
+  status: { status: PresenceStatus };
+  /** A fault of the server's or of this client's; for logs. */
+  fault: { what: string; detail: unknown };
+}
+
+/** A message on its way. `delivered`: acknowledged, and about to appear in the timeline. */
+export type PendingMessage = Omit<Pending, "state"> & { state: Pending["state"] | "delivered"; seq?: Seq };
+
+/** See the file's head. */
+export class Rookery extends Emitter<RookeryEvents> {
+  readonly auth: Auth;
+  readonly rest: Rest;
+  readonly people: People;
+  readonly connection: Connection;
+  readonly timelines: Timelines;
+  #platform: Platform;
+  #requests: Requests;
+  #sender: Sender | null = null;
+  #rooms: RoomMap = new Map();
+  #echoes: PendingMessage[] = [];
+  #reads = new Map<Id, Seq>();
+  #typedAt = new Map<Id, number>();
+  #status: PresenceStatus = "online";
+  #started: Promise<void> | null = null;
+  /** Whose things are kept in the store. */
+  #user: Id = "";
+
+  constructor(options: RookeryOptions = {}) {
+    super();
+    this.#platform = detectPlatform(options.platform);
+    const server = (options.server ?? "").replace(/\/$/, "");
+    const client = options.client ?? (typeof document === "undefined" ? "sdk" : "web");
+    this.auth = new Auth(this.#platform, {
+      server, client, ...(options.deviceLabel && { deviceLabel: options.deviceLabel }),
+      ...(options.refreshToken && { refreshToken: options.refreshToken }),
+    });
+    this.rest = new Rest((method, path, body) => this.auth.request(method, path, body));
+    this.connection = new Connection(this.#platform, this.auth, {
+      url: socketUrl(server), client: `rookery-sdk/${client}`, resume: () => this.#resume(),
+    });
+    this.#requests = new Requests(this.connection);
+    this.timelines = new Timelines(this.#platform, this.connection, this.#requests);
+    this.people = new People(this.#platform, this.connection, this.rest);
+    this.#wire();
+  }
+
+  register = (account: Registration): Promise<LiveSession> => this.auth.register(account);
+  signIn = (name: string, password: string): Promise<LiveSession> => this.auth.signIn(name, password);
+
+  /** Loads the rooms, takes up what was left unsent, connects. Needs a sign-in, or a refresh token or cookie to make one. */
+  start(): Promise<void> {
+    this.#started ??= this.#start().catch((error) => {
+      this.#started = null;
+      throw error;
+    });
+    return this.#started;
+  }
+
+  /** Disconnects. What is unsent stays where it is kept. */
+  stop(): void {
+    this.connection.stop();
+    this.#sender?.stop();
+    this.#sender = null;
+    this.#started = null;
+  }
+
+  /** Stops for good, when the page or process is done with this object. */
+  close(): void {
+    this.stop();
+    this.auth.close();
+  }
+
+  /** Ends the sign-in and forgets what was kept for this user here. */
+  async signOut(): Promise<void> {
+    await this.auth.signOut();
+  }
+
+  get me(): Id {
+    return this.auth.session?.user.id ?? "";
+  }
+
+  get rooms(): ListedRoom[] {
+    return inOrder(this.#rooms);
+  }
+
+  room(room: Id): ListedRoom | undefined {
+    return this.#rooms.get(room);
+  }
+
+  /** Takes a room that a REST call answered into the list. */
+  learnRoom(room: MyRoom): void {
+    if (room.peer) this.people.learn([room.peer]);
+    if (room.role) this.#setRooms(listRoom(this.#rooms, room));
+    else this.forgetRoom(room.id);
+  }
+
+  forgetRoom(room: Id): void {
+    this.timelines.forget(room);
+    this.#setRooms(dropRoom(this.#rooms, room));
+  }
+
+  /** Reads the list of rooms again. */
+  async loadRooms(): Promise<void> {
+    let rooms: RoomMap = new Map();
+    let cursor: string | null | undefined;
+    do {
+      const page = await this.rest.rooms(cursor);
+      for (const room of page.items) {
+        const known = this.#rooms.get(room.id);
+        rooms = listRoom(known ? new Map(rooms).set(room.id, known) : rooms, room);
+      }
+      this.people.learn(page.items.flatMap((room) => room.peer ?? []));
+      cursor = page.next;
+    } while (cursor);
+    this.#setRooms(rooms);
+  }
+
+  open(room: Id): void {
+    this.timelines.open(room);
+  }
+
+  closeRoom(room: Id): void {
+    this.timelines.close(room);
+  }
+
+  timeline(room: Id): Timeline {
+    return this.timelines.get(room);
+  }
+
+  /** Loads older entries into the timeline. Says whether there may be more. */
+  loadOlder(room: Id): Promise<boolean> {
+    return this.timelines.older(room);
+  }
+
+  /** Queues a message; it is sent when it can be, exactly once. Gives the name under which `pending` lists it. */
+  send(room: Id, body: Body | string, options: { kind?: Kind; target?: Seq } = {}): string {
+    if (!this.#sender) throw new Error("start() comes before send()");
+    const local = this.#platform.randomId();
+    this.#sender.enqueue({
+      local, room, kind: options.kind ?? (options.target === undefined ? "message" : "reply"),
+      body: typeof body === "string" ? { text: body } : body, ...(options.target !== undefined && { target: options.target }),
+    });
+    this.#typedAt.delete(room);
+    return local;
+  }
+
+  /** Queues a message again that failed or whose fate is unknown. */
+  retry(local: string): void {
+    this.#sender?.retry(local);
+  }
+
+  /** Forgets a message that failed or whose fate is unknown. */
+  discard(local: string): void {
+    this.#sender?.discard(local);
+  }
+
+  /** The messages of a room that are not in its timeline yet, oldest first. */
+  pending(room: Id): PendingMessage[] {
+    const queued = this.#sender?.outbox.pending(room) ?? [];
+    return [...this.#echoes.filter((echo) => echo.room === room), ...queued];
+  }
+
+  /** Everything up to `seq` is read. Kept until the server can be told. */
+  markRead(room: Id, seq: Seq): void {
+    if (seq <= Math.max(this.#reads.get(room) ?? 0, this.#rooms.get(room)?.read_seq ?? 0)) return;
+    this.#setRooms(applyRead(this.#rooms, room, seq));
+    if (!this.connection.send({ type: "read", room, seq })) this.#reads.set(room, seq);
+  }
+
+  /** The user is typing. May be called at every key. */
+  typing(room: Id): void {
+    const now = this.#platform.clock.now();
+    if (now - (this.#typedAt.get(room) ?? 0) < TYPING_EVERY_MS) return;
+    if (this.connection.send({ type: "typing", room })) this.#typedAt.set(room, now);
+  }
+
+  /** What others shall see of this user. */
+  setStatus(status: PresenceStatus): void {
+    this.#status = status;
+    this.connection.send({ type: "status", status });
+  }
+
+  async #start(): Promise<void> {
+    await this.auth.token();
+    this.#user = this.me;
+    const sender = new Sender(this.#platform, this.me, {
+      send: (frame) => void this.connection.send(frame),
+      read: (room, around) => this.#requests.history(room, around === undefined ? undefined : { around }, around === undefined ? 200 : 1),
+    });
+    sender.on("changed", ({ room }) => this.#pendingChanged(room));
+    sender.on("acked", ({ pending, seq }) => this.#acked(pending, seq));
+    this.#sender = sender;
+    await sender.start();
+    await this.loadRooms();
+    this.connection.start();
+  }
+
+  #wire(): void {
+    this.auth.on("session", (session) => this.emit("session", session));
+    this.auth.on("signed_out", ({ reason }) => void this.#signedOut(reason));
+    this.connection.on("state", (state) => this.emit("state", state));
+    this.connection.on("ready", (welcome) => this.#ready(welcome.limits));
+    this.connection.on("down", () => this.#sender?.disconnected());
+    this.connection.on("frame", (frame) => this.#heard(frame));
+    this.connection.on("unreadable", ({ error }) => this.emit("fault", { what: "unreadable frame", detail: error }));
+    this.timelines.on("timeline", (event) => {
+      this.#dropEchoes(event.room);
+      this.emit("timeline", event);
+    });
+    this.timelines.on("entries", ({ room, entries, live }) => {
+      this.#sender?.seen(room, [...entries]);
+      this.#setRooms(applyEntries(this.#rooms, room, entries, this.me, live));
+    });
+    this.timelines.on("closed", (event) => this.#closed(event.room, event.code));
+    this.timelines.on("reset", (event) => this.emit("reset", event));
+    this.timelines.on("skipped", (event) => this.emit("skipped", event));
+    this.timelines.on("discontinuity", (detail) => this.emit("fault", { what: "discontinuity", detail }));
+  }
+
+  #ready(limits: Parameters<Sender["connected"]>[0]): void {
+    for (const [room, seq] of this.#reads) this.connection.send({ type: "read", room, seq });
+    this.#reads.clear();
+    if (this.#status !== "online") this.connection.send({ type: "status", status: this.#status });
+    this.#sender?.connected(limits);
+  }
+
+  #heard(frame: ServerFrame): void {
+    this.timelines.heard(frame);
+    this.people.heard(frame);
+    this.#requests.heard(frame);
+    switch (frame.type) {
+      case "ack": return this.#sender?.ack(frame);
+      case "refused": return this.#sender?.refused(frame);
+      case "heads": return this.#heads(frame.rooms);
+      case "read_mark": return this.#setRooms(applyReadMark(this.#rooms, frame));
+      case "status":
+        this.#status = frame.status;
+        return this.emit("status", { status: frame.status });
+      case "error":
+        if (frame.id === undefined) this.emit("fault", { what: "error frame", detail: frame });
+    }
+  }
+
+  #heads(heads: { room: Id; head: Seq; unread: number }[]): void {
+    const before = this.#rooms;
+    this.#setRooms(applyHeads(this.#rooms, heads));
+    for (const { room, head } of heads) {
+      if (!before.has(room)) void this.rest.room(room).then((told) => this.learnRoom(told)).catch(() => {});
+      else if (head > before.get(room)!.head && !this.timelines.isOpen(room)) void this.#lastLine(room);
+    }
+  }
+
+  /** The newest lines of a room that is not open, for the list. */
+  async #lastLine(room: Id): Promise<void> {
+    const page = await this.#requests.history(room, undefined, 5).catch(() => null);
+    if (page) this.#setRooms(applyEntries(this.#rooms, room, page.entries, this.me, false));
+  }
+
+  #closed(room: Id, code: ErrorCode): void {
+    if (code === "not_a_member" || code === "banned" || code === "not_found") this.forgetRoom(room);
+    this.emit("closed", { room, code });
+  }
+
+  #acked(pending: Pending, seq?: Seq): void {
+    const timeline = this.timeline(pending.room);
+    // The stream brings the entry in a moment; until then it is shown from here, so that nothing blinks.
+    if (seq !== undefined && timeline.live && seq > lastSeq(timeline)) {
+      this.#echoes.push({ ...pending, state: "delivered", seq });
+    }
+    this.emit("sent", { local: pending.local, room: pending.room, ...(seq !== undefined && { seq }) });
+    this.#pendingChanged(pending.room);
+  }
+
+  #dropEchoes(room: Id): void {
+    const timeline = this.timeline(room);
+    const left = this.#echoes.filter((echo) => echo.room !== room || (timeline.live && echo.seq! > lastSeq(timeline)));
+    if (left.length === this.#echoes.length) return;
+    this.#echoes = left;
+    this.#pendingChanged(room);
+  }
+
+  #pendingChanged(room: Id): void {
+    this.emit("pending", { room, pending: this.pending(room) });
+  }
+
+  #setRooms(rooms: RoomMap): void {
+    if (rooms === this.#rooms) return;
+    this.#rooms = rooms;
+    this.emit("rooms", this.rooms);
+  }
+
+  /** Where every room stopped: the open ones by their timelines, the others by their heads. */
+  #resume(): Record<Id, Resume> {
+    const open = this.timelines.resume();
+    const others = this.rooms.filter((room) => !this.timelines.isOpen(room.id));
+    const rest = others.slice(0, RESUME_ROOMS - Object.keys(open).length);
+    return { ...Object.fromEntries(rest.map((room) => [room.id, { after: room.head, open: false }])), ...open };
+  }
+
+  async #signedOut(reason: SignedOutReason): Promise<void> {
+    const user = this.#user;
+    this.stop();
+    for (const room of this.#rooms.keys()) this.timelines.forget(room);
+    this.#rooms = new Map();
+    this.#echoes = [];
+    // Whoever signs out leaves nothing behind; a sign-in that merely ended may be taken up again.
+    if (reason === "asked" && user) await this.#platform.store.clear(user).catch(() => {});
+    this.emit("signed_out", { reason });
+  }
+}
+
+function socketUrl(server: string): string {
+  const base = server || globalThis.location?.origin || "";
+  return `${base.replace(/^http/, "ws")}/v1/socket`;
+}

@@ -1,0 +1,164 @@
+/** The shell of the timelines: opens and closes rooms, fills holes, pages back. */
+import type { Connection } from "./connection.js";
+import { Emitter } from "./emitter.js";
+import type { Platform } from "./platform.js";
+import type { Requests } from "./requests.js";
+import { Refusal } from "./rest.js";
+import { emptyTimeline, hasOlder, lastSeq, reduceTimeline, type Timeline, type TimelineInput, type TimelineOutput } from "./timeline.js";
+import { TRANSIENT_CODES, type Entry, type ErrorCode, type Id, type Resume, type Seq, type ServerFrame } from "./wire.js";
+
+/** Entries asked for when scrolling back. */
+const OLDER_ENTRIES = 50;
+/** Before something refused is asked for again, where the server names no time. */
+const AGAIN_MS = 1_000;
+
+export interface TimelinesEvents {
+  timeline: { room: Id; timeline: Timeline };
+  /** Entries as they come: of the stream (`live`) or of a page. */
+  entries: { room: Id; entries: readonly Entry[]; live: boolean };
+  /** The server ended the room's stream, or refused to begin it. */
+  closed: { room: Id; code: ErrorCode };
+  reset: { room: Id };
+  skipped: { room: Id; after: Seq; upto: Seq };
+  discontinuity: { room: Id; after: Seq; next: Seq };
+}
+
+/** See the file's head. */
+export class Timelines extends Emitter<TimelinesEvents> {
+  #timelines = new Map<Id, Timeline>();
+  #wanted = new Set<Id>();
+  #paging = new Map<Id, Promise<boolean>>();
+
+  constructor(private readonly platform: Platform, private readonly connection: Connection, private readonly requests: Requests) {
+    super();
+    connection.on("ready", () => { for (const room of this.#wanted) if (!this.#knows(room)) void this.#ask(room); });
+    connection.on("down", () => { for (const room of this.#timelines.keys()) this.#put(room, { type: "disconnected" }); });
+  }
+
+  get(room: Id): Timeline {
+    return this.#timelines.get(room) ?? emptyTimeline(room);
+  }
+
+  isOpen(room: Id): boolean {
+    return this.#wanted.has(room);
+  }
+
+  /** Hears the room whole, now and after every reconnect, until `close`. */
+  open(room: Id): void {
+    if (this.#wanted.has(room)) return;
+    this.#wanted.add(room);
+    if (this.connection.state === "ready") void this.#ask(room);
+  }
+
+  close(room: Id): void {
+    if (!this.#wanted.delete(room)) return;
+    this.#put(room, { type: "disconnected" });
+    void this.requests.ask((id) => ({ type: "close", id, room })).catch(() => {});
+  }
+
+  forget(room: Id): void {
+    this.#wanted.delete(room);
+    this.#timelines.delete(room);
+  }
+
+  /** Where the open rooms stopped. */
+  resume(): Record<Id, Resume> {
+    const known = [...this.#wanted].filter((room) => this.#knows(room));
+    return Object.fromEntries(known.map((room) => {
+      const timeline = this.get(room);
+      return [room, { after: lastSeq(timeline), open: true, incarnation: timeline.incarnation! }];
+    }));
+  }
+
+  /** Loads a page of older entries. Says whether there may be more. */
+  older(room: Id): Promise<boolean> {
+    const running = this.#paging.get(room) ?? this.#older(room).finally(() => this.#paging.delete(room));
+    this.#paging.set(room, running);
+    return running;
+  }
+
+  heard(frame: ServerFrame): void {
+    switch (frame.type) {
+      case "opened": case "gap": case "reset":
+        return this.#put(frame.room, frame);
+      case "entries":
+        this.#put(frame.room, frame);
+        return this.emit("entries", { room: frame.room, entries: frame.entries, live: true });
+      case "closed":
+        if (frame.code !== undefined) this.#lost(frame.room, frame.code);
+        return;
+      case "error":
+        // An open of the resume that failed has no number; one that was asked for is answered where it was asked.
+        if (frame.room && frame.id === undefined && this.#wanted.has(frame.room)) this.#refused(frame.room, frame.code, frame.retry_after_ms);
+    }
+  }
+
+  async #older(room: Id): Promise<boolean> {
+    const timeline = this.get(room);
+    if (!hasOlder(timeline)) return false;
+    const page = await this.requests.history(room, { before: timeline.base + 1 }, OLDER_ENTRIES);
+    this.#put(room, { type: "page", page });
+    this.emit("entries", { room, entries: page.entries, live: false });
+    // An empty page means that nothing older may be read, whatever `first` says.
+    return page.entries.length > 0 && hasOlder(this.get(room));
+  }
+
+  async #ask(room: Id): Promise<void> {
+    const timeline = this.get(room);
+    const position = this.#knows(room) ? { after: lastSeq(timeline), incarnation: timeline.incarnation! } : {};
+    try {
+      await this.requests.ask((id) => ({ type: "open", id, room, ...position }));
+    } catch (error) {
+      // A broken connection is no refusal: the next one opens the room again.
+      if (error instanceof Refusal && error.code !== "unreachable") this.#refused(room, error.code, error.retryAfterMs);
+    }
+  }
+
+  #knows(room: Id): boolean {
+    return this.get(room).incarnation !== null;
+  }
+
+  #refused(room: Id, code: ErrorCode, retryAfterMs?: number): void {
+    if (!TRANSIENT_CODES.has(code) && code !== "internal") return this.#lost(room, code);
+    this.#later(retryAfterMs, () => { if (this.#wanted.has(room) && !this.get(room).live) void this.#ask(room); });
+  }
+
+  #lost(room: Id, code: ErrorCode): void {
+    this.#wanted.delete(room);
+    this.#put(room, { type: "closed" });
+    this.emit("closed", { room, code });
+  }
+
+  #put(room: Id, input: TimelineInput): void {
+    const [timeline, outputs] = reduceTimeline(this.get(room), input);
+    this.#timelines.set(room, timeline);
+    for (const output of outputs) this.#perform(room, output);
+    this.emit("timeline", { room, timeline });
+  }
+
+  #perform(room: Id, output: TimelineOutput): void {
+    switch (output.type) {
+      case "fill": return void this.#fill(room, output.after, output.upto);
+      case "reset": return this.emit("reset", { room });
+      case "skipped": return this.emit("skipped", { room, after: output.after, upto: output.upto });
+      case "discontinuity": return this.emit("discontinuity", { room, after: output.after, next: output.next });
+    }
+  }
+
+  async #fill(room: Id, after: Seq, upto: Seq): Promise<void> {
+    const most = this.connection.welcome?.limits.page_entries ?? OLDER_ENTRIES;
+    try {
+      const page = await this.requests.history(room, { after }, Math.min(most, upto - after));
+      this.#put(room, { type: "page", page, fill: true });
+      this.emit("entries", { room, entries: page.entries, live: false });
+    } catch (error) {
+      // Without a connection there is no hole: the resume asks for what follows the run.
+      const again = error instanceof Refusal && error.code !== "unreachable";
+      if (again) this.#later(error.retryAfterMs, () => { if (this.get(room).hole?.after === after) void this.#fill(room, after, upto); });
+    }
+  }
+
+  #later(ms: number | undefined, run: () => void): void {
+    this.platform.clock.setTimeout(run, ms ?? AGAIN_MS);
+  }
+}
