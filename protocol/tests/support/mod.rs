@@ -86,3 +86,21 @@ pub(crate) fn fixtures(direction: Direction) -> Vec<Fixture> {
 pub(crate) fn all_fixtures() -> Vec<Fixture> {
     Direction::ALL.into_iter().flat_map(fixtures).collect()
 }
+
+/// Every value inside `value`, itself included, with its JSON pointer.
+pub(crate) fn values(value: &Value) -> Vec<(String, &Value)> {
+    let below = |step: String, inner| {
+        values(inner).into_iter().map(move |(path, value)| (format!("/{step}{path}"), value))
+    };
+    let mut list = vec![(String::new(), value)];
+    match value {
+        Value::Array(items) => {
+            list.extend(items.iter().enumerate().flat_map(|(index, item)| below(index.to_string(), item)));
+        }
+        Value::Object(fields) => {
+            list.extend(fields.iter().flat_map(|(name, field)| below(name.clone(), field)));
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+    list
+}
