@@ -30,7 +30,10 @@ pub struct UserRecord {
 
 impl std::fmt::Debug for UserRecord {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("UserRecord").field("user", &self.user).field("name", &self.name).finish_non_exhaustive()
+        f.debug_struct("UserRecord")
+            .field("user", &self.user)
+            .field("name", &self.name)
+            .finish_non_exhaustive()
     }
 }
 
@@ -56,6 +59,21 @@ pub struct ProfileChange {
     pub colour: Option<String>,
 }
 
+impl ProfileChange {
+    /// The account after the change.
+    pub fn apply(&self, user: &mut UserRecord) {
+        if let Some(name) = &self.display_name {
+            user.display_name.clone_from(name);
+        }
+        if let Some(name) = &self.full_name {
+            user.full_name = Some(name.clone()).filter(|name| !name.is_empty());
+        }
+        if let Some(colour) = &self.colour {
+            user.colour.clone_from(colour);
+        }
+    }
+}
+
 /// A sign-in: one device of a user, with its family of refresh tokens.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SignIn {
@@ -77,7 +95,10 @@ pub struct SignIn {
 
 impl std::fmt::Debug for SignIn {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("SignIn").field("device", &self.device).field("user", &self.user).finish_non_exhaustive()
+        f.debug_struct("SignIn")
+            .field("device", &self.device)
+            .field("user", &self.user)
+            .finish_non_exhaustive()
     }
 }
 
@@ -144,7 +165,11 @@ pub trait Accounts: Send + Sync {
     ) -> Result<Listing<UserRecord>, StoreError>;
 
     /// Changes a profile; `None` if there is no such account.
-    async fn update_profile(&self, user: UserId, change: &ProfileChange) -> Result<Option<UserRecord>, StoreError>;
+    async fn update_profile(
+        &self,
+        user: UserId,
+        change: &ProfileChange,
+    ) -> Result<Option<UserRecord>, StoreError>;
 
     /// Sets the password's hash; `false` if there is no such account.
     async fn set_password(&self, user: UserId, password_hash: &str) -> Result<bool, StoreError>;
@@ -184,7 +209,8 @@ pub trait Accounts: Send + Sync {
     async fn end_sign_in(&self, device: DeviceId) -> Result<bool, StoreError>;
 
     /// Ends all of a user's sign-ins but one; says which.
-    async fn end_sign_ins(&self, user: UserId, except: Option<DeviceId>) -> Result<Vec<DeviceId>, StoreError>;
+    async fn end_sign_ins(&self, user: UserId, except: Option<DeviceId>)
+    -> Result<Vec<DeviceId>, StoreError>;
 
     /// Keeps a ticket under the hash of its text.
     async fn put_ticket(&self, hash: [u8; 32], ticket: Ticket) -> Result<(), StoreError>;

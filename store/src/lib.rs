@@ -17,7 +17,9 @@
 
 pub mod accounts;
 pub mod audit;
+mod backoff;
 mod error;
+mod listing;
 pub mod log;
 pub mod marks;
 pub mod members;
@@ -38,7 +40,8 @@ pub trait Store: RoomLog + Members + Accounts + Marks + Audit {}
 
 impl<T: RoomLog + Members + Accounts + Marks + Audit> Store for T {}
 
-/// A part of a list, with what to ask for the next part; `None` at the end.
+/// A part of a list, with what to ask for the next part; `None` at the end. The `limit` of every listing is taken into
+/// `1 ..= 1000`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listing<T> {
     /// This part, in the list's order.

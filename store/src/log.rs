@@ -8,7 +8,10 @@
 use async_trait::async_trait;
 use protocol::{Body, Incarnation, Kind, Millis, RoomId, Seq, UserId, WriterId};
 
-use crate::{StoreError, members::Derived};
+use crate::{
+    StoreError,
+    members::{Derived, MaskRecord},
+};
 
 /// Rows a bucket.
 pub const BUCKET_ROWS: u64 = 4096;
@@ -66,6 +69,22 @@ impl Row {
         crc.update(self.body.as_ref().map_or("", Body::as_json).as_bytes());
         crc.finalize()
     }
+
+    /// Whether it changes the room or its members: whether [`Statics::member_seq`] has to know of it.
+    pub fn changes_roster(&self) -> bool {
+        matches!(self.kind, Kind::Membership | Kind::Room)
+    }
+
+    /// The mark that it leaves; none for what the server wrote itself.
+    pub fn mark(&self) -> Option<WriterMark> {
+        (self.n > 0).then_some(WriterMark { writer: self.writer, n: self.n, seq: self.seq })
+    }
+
+    /// The entry that it deletes, if it is a deletion.
+    pub fn mask(&self) -> Option<MaskRecord> {
+        let target = self.target.filter(|_| self.kind == Kind::Deletion)?;
+        Some(MaskRecord { target, by: self.seq })
+    }
 }
 
 /// What a bucket knows beside its rows.
@@ -85,6 +104,13 @@ pub struct Statics {
     pub member_seq: Seq,
 }
 
+impl Statics {
+    /// Whether `bucket`, whose statics these are, has no place left.
+    pub const fn is_full(&self, bucket: u64) -> bool {
+        self.last_seq >= (bucket + 1) * BUCKET_ROWS
+    }
+}
+
 /// One conditional append: all of it or nothing.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Append {
@@ -102,9 +128,53 @@ pub struct Append {
     pub member_seq: Seq,
     /// `expected_last + 1 ..`, all in one bucket; at least one.
     pub rows: Vec<Row>,
-    /// What follows from the rows for the derived tables. Written with the rows or after them, by the store's choice:
-    /// see [`Appended::derived_upto`].
+    /// What follows from these rows, and from earlier ones above `dev_upto`, for the derived tables. Written with the
+    /// rows or after them, by the store's choice: see [`Appended::derived_upto`].
     pub derived: Derived,
+}
+
+impl Append {
+    /// The bucket that it goes to.
+    pub const fn bucket(&self) -> u64 {
+        self.expected_last / BUCKET_ROWS
+    }
+
+    /// Its newest row.
+    pub fn last(&self) -> Seq {
+        self.expected_last + self.rows.len() as u64
+    }
+
+    /// Whether it is one that a store carries out: rows without holes, in one bucket, of its epoch, within the limits
+    /// of a group. Every store asks this first, so that nothing else ever depends on its caller.
+    ///
+    /// # Errors
+    /// [`StoreError::Invalid`] with what is wrong.
+    pub fn check(&self) -> Result<(), StoreError> {
+        let first = self.expected_last + 1;
+        let invalid =
+            |what: String| Err(StoreError::Invalid(format!("append after {}: {what}", self.expected_last)));
+        if self.rows.is_empty() || self.rows.len() > GROUP_ROWS {
+            return invalid(format!("{} rows, 1 to {GROUP_ROWS} are allowed", self.rows.len()));
+        }
+        if bucket_of(self.last()) != self.bucket() {
+            return invalid(format!("row {} is beyond the bucket", self.last()));
+        }
+        if self.last() > protocol::limits::MAX_COUNTER {
+            return invalid("the log is at its end".to_owned());
+        }
+        if let Some((row, seq)) = self.rows.iter().zip(first..).find(|(row, seq)| row.seq != *seq) {
+            return invalid(format!("row {} where {seq} belongs", row.seq));
+        }
+        if let Some(row) = self.rows.iter().find(|row| row.epoch != self.epoch) {
+            return invalid(format!("row {} is of epoch {}, not {}", row.seq, row.epoch, self.epoch));
+        }
+        let bytes: usize =
+            self.rows.iter().filter_map(|row| row.body.as_ref()).map(|body| body.as_json().len()).sum();
+        if self.rows.len() > 1 && bytes > GROUP_BYTES {
+            return invalid(format!("{bytes} bytes of bodies, at most {GROUP_BYTES} are allowed"));
+        }
+        Ok(())
+    }
 }
 
 /// The outcome of a conditional write that was carried out.
@@ -119,7 +189,8 @@ pub enum Cas<T = ()> {
 /// What the store says of an applied append.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Appended {
-    /// Every row up to here is reflected in the derived tables.
+    /// Every row up to here is reflected in the derived tables: the append's last row if [`Append::derived`] was
+    /// written too, otherwise its `dev_upto`.
     pub derived_upto: Seq,
 }
 
@@ -163,7 +234,13 @@ pub trait RoomLog: Send + Sync {
 
     /// Rows above `after` and up to `upto`, the lowest `limit` in rising order. Crosses buckets. Rows below the
     /// oldest kept one are simply absent.
-    async fn rows_after(&self, room: RoomId, after: Seq, upto: Seq, limit: usize) -> Result<Vec<Row>, StoreError>;
+    async fn rows_after(
+        &self,
+        room: RoomId,
+        after: Seq,
+        upto: Seq,
+        limit: usize,
+    ) -> Result<Vec<Row>, StoreError>;
 
     /// Rows below `before`, the highest `limit`, in rising order.
     async fn rows_before(&self, room: RoomId, before: Seq, limit: usize) -> Result<Vec<Row>, StoreError>;
@@ -174,4 +251,37 @@ pub trait RoomLog: Send + Sync {
 
     /// A writer's mark; may lag behind the log by what lies above [`Statics::dev_upto`].
     async fn writer_mark(&self, room: RoomId, writer: WriterId) -> Result<Option<WriterMark>, StoreError>;
+
+    /// Brings writers' marks up to date; older ones than the table's are ignored.
+    async fn put_marks(&self, room: RoomId, marks: &[WriterMark]) -> Result<(), StoreError>;
+}
+
+/// The newest bucket of a room with what it knows, found from the hint in a few serial reads; `None` if the room has no
+/// log. Its `last_seq` is the room's head.
+///
+/// Buckets are made one after the other, each when the one below is full, and are never taken away; so one that is not
+/// full is the newest, and a stale hint costs a logarithm.
+///
+/// # Errors
+/// When the store fails.
+pub async fn newest_bucket(log: &dyn RoomLog, room: RoomId) -> Result<Option<(u64, Statics)>, StoreError> {
+    let mut probe = log.bucket_hint(room).await?;
+    let mut stride = 1;
+    let mut full: Option<(u64, Statics)> = None;
+    let mut absent: Option<u64> = None;
+    loop {
+        match log.statics(room, probe).await? {
+            Some(statics) if !statics.is_full(probe) => return Ok(Some((probe, statics))),
+            Some(statics) => full = Some((probe, statics)),
+            None => absent = Some(probe),
+        }
+        probe = match (full, absent) {
+            (Some((below, _)), Some(above)) if below + 1 >= above => return Ok(full),
+            (Some((below, _)), Some(above)) => below + (above - below) / 2,
+            (Some((below, _)), None) => below + stride,
+            (None, Some(0)) => return Ok(None),
+            (None, above) => above.unwrap_or(probe).saturating_sub(stride),
+        };
+        stride *= 2;
+    }
 }

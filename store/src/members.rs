@@ -156,6 +156,24 @@ pub struct Derived {
     pub marks: Vec<WriterMark>,
 }
 
+impl Derived {
+    /// Takes in what follows from later rows: of each thing only its newest state stays.
+    pub fn absorb(&mut self, later: &Self) {
+        if later.room.is_some() {
+            self.room.clone_from(&later.room);
+        }
+        replace_by_key(&mut self.members, &later.members, |member| member.user);
+        replace_by_key(&mut self.masks, &later.masks, |mask| mask.target);
+        replace_by_key(&mut self.invites, &later.invites, |(invite, _)| *invite);
+        replace_by_key(&mut self.marks, &later.marks, |mark| mark.writer);
+    }
+}
+
+fn replace_by_key<T: Clone, K: PartialEq>(kept: &mut Vec<T>, later: &[T], key: fn(&T) -> K) {
+    kept.retain(|old| later.iter().all(|new| key(new) != key(old)));
+    kept.extend_from_slice(later);
+}
+
 /// An entry that a later one deletes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MaskRecord {

@@ -1,0 +1,146 @@
+//! Room logs in memory.
+
+use std::collections::{BTreeMap, HashMap, btree_map};
+
+use async_trait::async_trait;
+use protocol::{RoomId, Seq, WriterId};
+
+use super::{MemoryStore, State};
+use crate::{
+    RoomLog, StoreError,
+    log::{Append, Appended, Cas, Row, Statics, WriterMark},
+};
+
+/// One room's.
+#[derive(Default)]
+pub(super) struct Log {
+    rows: BTreeMap<Seq, Row>,
+    buckets: BTreeMap<u64, Statics>,
+    marks: HashMap<WriterId, WriterMark>,
+}
+
+impl Log {
+    pub(super) fn head(&self) -> Seq {
+        self.buckets.last_key_value().map_or(0, |(_, statics)| statics.last_seq)
+    }
+
+    pub(super) fn put_marks(&mut self, marks: &[WriterMark]) {
+        for mark in marks {
+            let kept = self.marks.entry(mark.writer).or_insert(*mark);
+            if kept.seq < mark.seq {
+                *kept = *mark;
+            }
+        }
+    }
+
+    fn append(&mut self, append: &Append) -> Result<Cas<Appended>, StoreError> {
+        let Some(statics) = self.buckets.get_mut(&append.bucket()) else { return Ok(Cas::Refused(None)) };
+        if statics.epoch != append.epoch || statics.last_seq != append.expected_last {
+            return Ok(Cas::Refused(Some(*statics)));
+        }
+        if self.rows.range(append.expected_last + 1..).next().is_some() {
+            return Err(StoreError::Corrupt(format!("rows above {}, the last", append.expected_last)));
+        }
+        statics.last_seq = append.last();
+        statics.write_id = append.write_id;
+        statics.dev_upto = append.dev_upto;
+        statics.member_seq = append.member_seq;
+        self.rows.extend(append.rows.iter().map(|row| (row.seq, row.clone())));
+        Ok(Cas::Applied(Appended { derived_upto: append.last() }))
+    }
+}
+
+impl State {
+    fn log(&self, room: RoomId) -> Option<&Log> {
+        self.logs.get(&room)
+    }
+}
+
+#[async_trait]
+impl RoomLog for MemoryStore {
+    async fn bucket_hint(&self, room: RoomId) -> Result<u64, StoreError> {
+        let state = self.state();
+        Ok(state.log(room).and_then(|log| log.buckets.last_key_value()).map_or(0, |(bucket, _)| *bucket))
+    }
+
+    async fn statics(&self, room: RoomId, bucket: u64) -> Result<Option<Statics>, StoreError> {
+        Ok(self.state().log(room).and_then(|log| log.buckets.get(&bucket)).copied())
+    }
+
+    async fn create_bucket(&self, room: RoomId, bucket: u64, statics: Statics) -> Result<Cas, StoreError> {
+        let mut state = self.state();
+        match state.logs.entry(room).or_default().buckets.entry(bucket) {
+            btree_map::Entry::Occupied(found) => Ok(Cas::Refused(Some(*found.get()))),
+            btree_map::Entry::Vacant(place) => {
+                place.insert(statics);
+                Ok(Cas::Applied(()))
+            }
+        }
+    }
+
+    async fn take_over(
+        &self,
+        room: RoomId,
+        bucket: u64,
+        expected_epoch: u64,
+        expected_last: Option<Seq>,
+        epoch: u64,
+        owner: u128,
+    ) -> Result<Cas, StoreError> {
+        let mut state = self.state();
+        let Some(statics) = state.logs.get_mut(&room).and_then(|log| log.buckets.get_mut(&bucket)) else {
+            return Ok(Cas::Refused(None));
+        };
+        if statics.epoch != expected_epoch || expected_last.is_some_and(|last| last != statics.last_seq) {
+            return Ok(Cas::Refused(Some(*statics)));
+        }
+        statics.epoch = epoch;
+        statics.owner = owner;
+        Ok(Cas::Applied(()))
+    }
+
+    async fn append(&self, append: &Append) -> Result<Cas<Appended>, StoreError> {
+        append.check()?;
+        let mut state = self.state();
+        let outcome = state.logs.entry(append.room).or_default().append(append)?;
+        if matches!(outcome, Cas::Applied(_)) {
+            state.put_derived(append.room, &append.derived);
+        }
+        Ok(outcome)
+    }
+
+    async fn rows_after(
+        &self,
+        room: RoomId,
+        after: Seq,
+        upto: Seq,
+        limit: usize,
+    ) -> Result<Vec<Row>, StoreError> {
+        let state = self.state();
+        let Some(log) = state.log(room).filter(|_| after < upto) else { return Ok(Vec::new()) };
+        Ok(log.rows.range(after + 1..=upto).take(limit).map(|(_, row)| row.clone()).collect())
+    }
+
+    async fn rows_before(&self, room: RoomId, before: Seq, limit: usize) -> Result<Vec<Row>, StoreError> {
+        let state = self.state();
+        let Some(log) = state.log(room) else { return Ok(Vec::new()) };
+        let mut rows: Vec<_> =
+            log.rows.range(..before).rev().take(limit).map(|(_, row)| row.clone()).collect();
+        rows.reverse();
+        Ok(rows)
+    }
+
+    async fn heads(&self, rooms: &[RoomId]) -> Result<Vec<Seq>, StoreError> {
+        let state = self.state();
+        Ok(rooms.iter().map(|room| state.log(*room).map_or(0, Log::head)).collect())
+    }
+
+    async fn writer_mark(&self, room: RoomId, writer: WriterId) -> Result<Option<WriterMark>, StoreError> {
+        Ok(self.state().log(room).and_then(|log| log.marks.get(&writer)).copied())
+    }
+
+    async fn put_marks(&self, room: RoomId, marks: &[WriterMark]) -> Result<(), StoreError> {
+        self.state().logs.entry(room).or_default().put_marks(marks);
+        Ok(())
+    }
+}
