@@ -344,6 +344,9 @@ pub struct RoomChange {
     /// Least time between two sends of one member, in seconds; 0 switches it off.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slow_mode_s: Option<u32>,
+    /// Whether what is said is kept; set in the room's first entry, never changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub durability: Option<Durability>,
 }
 
 /// Who finds and enters a room.

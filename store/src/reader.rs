@@ -128,7 +128,7 @@ fn created(room: RoomId, row: &Row, change: &RoomChange) -> RoomRecord {
     RoomRecord {
         room,
         visibility: change.visibility.unwrap_or(Visibility::Private),
-        durability: Durability::Durable,
+        durability: change.durability.unwrap_or(Durability::Durable),
         history: change.history.unwrap_or(HistoryAccess::SinceJoined),
         name: String::new(),
         topic: String::new(),
@@ -157,7 +157,7 @@ pub async fn page(
     let lowest = lowest_readable(store, user, room, statics.member_seq).await?;
     let window = Window { room, lowest, head: statics.last_seq };
     let rows = window.rows(store, from, limit.clamp(1, PAGE_ENTRIES)).await?;
-    let deleted = deleted(store, &window, &rows).await?;
+    let deleted = deleted(store, room, &rows, window.head).await?;
     Ok(Page {
         id: None,
         room,
@@ -244,14 +244,22 @@ impl Window {
     }
 }
 
-/// Which of `rows` later entries delete, by the table of masks and the log above it.
-async fn deleted(store: &dyn Store, window: &Window, rows: &[Row]) -> Result<HashSet<Seq>, StoreError> {
+/// Which of `rows` (consecutive ones) the entries up to `head` delete, by the table of masks and the log above it.
+///
+/// # Errors
+/// When the store fails.
+pub async fn deleted(
+    store: &dyn Store,
+    room: RoomId,
+    rows: &[Row],
+    head: Seq,
+) -> Result<HashSet<Seq>, StoreError> {
     let (Some(first), Some(last)) = (rows.first(), rows.last()) else { return Ok(HashSet::new()) };
-    let masks = store.masks(window.room, first.seq, last.seq).await?;
+    let masks = store.masks(room, first.seq, last.seq).await?;
     let mut deleted: HashSet<Seq> = masks.masks.iter().map(|mask| mask.target).collect();
     let mut after = masks.applied_seq;
-    while after < window.head {
-        let above = store.rows_after(window.room, after, window.head, FOLD_ROWS).await?;
+    while after < head {
+        let above = store.rows_after(room, after, head, FOLD_ROWS).await?;
         let Some(last) = above.last() else { break };
         after = last.seq;
         deleted.extend(above.iter().filter_map(Row::mask).map(|mask| mask.target));
