@@ -120,6 +120,12 @@ impl Ownership {
         self.member_seq
     }
 
+    /// Every row up to here is reflected in the writers' marks: whoever has not sent since may be forgotten by the room
+    /// and looked up again with [`RoomLog::writer_mark`].
+    pub fn marks_upto(&self) -> Seq {
+        self.marks_upto
+    }
+
     /// How many rows the next append may have: at least 1, at most [`GROUP_ROWS`].
     pub fn free_rows(&self) -> u64 {
         (BUCKET_ROWS - self.last_seq % BUCKET_ROWS).min(GROUP_ROWS as u64)

@@ -46,3 +46,7 @@ macro_rules! suite {
 mod memory {
     suite!(crate::world::memory);
 }
+
+mod sqlite {
+    suite!(crate::world::sqlite);
+}

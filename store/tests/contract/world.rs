@@ -9,6 +9,7 @@ use rookery_store::{
     members::Derived,
     memory::MemoryStore,
     owner::{AppendEnd, Batch, Ownership, Recovered, claim},
+    sqlite::{SqliteOptions, SqliteStore},
 };
 
 /// A store with what has to live as long as it.
@@ -25,6 +26,13 @@ impl Home {
 
 pub(crate) fn memory() -> Home {
     Home { store: Arc::new(MemoryStore::new()), _folder: None }
+}
+
+pub(crate) fn sqlite() -> Home {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store =
+        SqliteStore::open(&folder.path().join("data"), SqliteOptions::default()).expect("a new store");
+    Home { store: Arc::new(store), _folder: Some(folder) }
 }
 
 pub(crate) const ROOM: RoomId = RoomId::from_u128(0xb0);
