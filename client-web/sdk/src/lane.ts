@@ -6,6 +6,7 @@ import type { Id } from "./wire.js";
 /** See the file's head. Items are in the order of their numbers. */
 export class Lane {
   next = 1;
+  acked = 0;
   retired = false;
   /** The number that a definite refusal left free; later numbers must be answered before it can be given again. */
   hole: number | null = null;
@@ -51,6 +52,6 @@ export class Lane {
   }
 
   toStored(user: Id): StoredLane {
-    return { user, room: this.room, writer: this.writer, next: this.next, retired: this.retired };
+    return { user, room: this.room, writer: this.writer, next: this.next, acked: this.acked, retired: this.retired };
   }
 }

@@ -14,6 +14,9 @@ import { DEFAULT_LIMITS, TRANSIENT_CODES, type Ack, type Entry, type Id, type Li
 export const ANSWER_MS = 30_000;
 /** Attempts at something that fails without a reason before the user is asked. */
 export const ATTEMPTS = 6;
+/** Below what a server allows by default: one that sees a flood ends the connection for good. */
+const SENDS_A_SECOND = 25;
+const SENDS_AT_ONCE = 40;
 const RETRY_FIRST_MS = 500;
 const RETRY_MAX_MS = 15_000;
 /** Faults that say nothing about the message. */
@@ -26,6 +29,8 @@ export class Outbox {
   #loose: Pending[] = [];
   #limits: Limits = DEFAULT_LIMITS;
   #connected = false;
+  #budget = SENDS_AT_ONCE;
+  #budgetAt = 0;
   #out: OutboxOutput[] = [];
 
   /** The messages of a room that are not in the log as far as is known, oldest first. */
@@ -55,7 +60,7 @@ export class Outbox {
   /** A writer that this tab holds, with what was kept of it. Earlier ones are preferred for new messages. */
   addWriter(writer: Id, lanes: StoredLane[], items: Pending[], now: number): OutboxOutput[] {
     this.#writers.push(writer);
-    for (const stored of lanes) Object.assign(this.#lane(writer, stored.room), { next: stored.next, retired: stored.retired });
+    for (const stored of lanes) Object.assign(this.#lane(writer, stored.room), { next: stored.next, acked: stored.acked, retired: stored.retired });
     for (const item of [...items].sort((a, b) => a.n! - b.n!)) {
       const lane = this.#lane(writer, item.room);
       lane.items.push(item);
@@ -82,7 +87,10 @@ export class Outbox {
   }
 
   enqueue(draft: Draft, now: number): OutboxOutput[] {
-    this.#assign(fromDraft(draft, now));
+    const item = fromDraft(draft, now);
+    // A frame that the server cannot read is answered without a number, so it must not get one.
+    if (item.bytes > this.#limits.body_bytes) this.#fail(Object.assign(item, { code: "too_large" }));
+    else this.#assign(item);
     return this.#take();
   }
 
@@ -207,10 +215,9 @@ export class Outbox {
     if (definite) item.wires = 0;
     this.#set(item, "queued");
     lane.careful = true;
-    const lowest = lane.live[0]!.n!;
-    if (expected < lowest) lane.hole = expected;
-    // The server has passed this number and yet does not know it: nothing can be said of it here.
-    else if (expected > item.n!) this.#retire(lane);
+    // The server has forgotten what it acknowledged, or has passed this number and yet does not know it.
+    if (expected <= lane.acked || expected > item.n!) this.#retire(lane);
+    else if (expected < lane.live[0]!.n!) lane.hole = expected;
   }
 
   /** A free number is given again once nothing that was counted after it can still be accepted under its old number. */
@@ -268,12 +275,22 @@ export class Outbox {
       if (item.state === "saving" || (item.state === "queued" && !this.#fits(item))) return;
       if (item.state === "locating") continue;
       if (now < item.notBefore) return void this.#out.push({ type: "wake", at: item.notBefore });
+      if (!this.#paced(now)) return void this.#out.push({ type: "wake", at: now + 1000 / SENDS_A_SECOND });
       item.wires += 1;
       item.sentAt = now;
       this.#set(item, "sent");
       this.#out.push({ type: "send", frame: toFrame(item) }, { type: "wake", at: now + ANSWER_MS });
       if (lane.careful) return;
     }
+  }
+
+  /** Takes one from what may be sent now, if there is any left. */
+  #paced(now: number): boolean {
+    this.#budget = Math.min(SENDS_AT_ONCE, this.#budget + ((now - this.#budgetAt) * SENDS_A_SECOND) / 1000);
+    this.#budgetAt = now;
+    if (this.#budget < 1) return false;
+    this.#budget -= 1;
+    return true;
   }
 
   #fits(item: Pending): boolean {
@@ -283,11 +300,12 @@ export class Outbox {
   }
 
   #done(item: Pending, seq?: Seq, at?: number): void {
+    const lane = this.lane(item.writer!, item.room);
+    if (lane) lane.acked = Math.max(lane.acked, item.n!);
     this.#detach(item);
-    this.#commit({ forget: [item.local] });
+    this.#commit({ ...(lane && { lanes: [lane] }), forget: [item.local] });
     this.#out.push({ type: "acked", pending: item, ...(seq !== undefined && { seq }), ...(at !== undefined && { at }) });
     this.#changed(item.room);
-    const lane = this.lane(item.writer!, item.room);
     if (lane) this.#settle(lane);
   }
 

@@ -7,14 +7,17 @@ import type { Pending } from "./pending.js";
 import { detectPlatform, type Platform } from "./platform.js";
 import { Requests } from "./requests.js";
 import { Rest, type MyRoom } from "./rest.js";
-import { applyEntries, applyHeads, applyRead, applyReadMark, dropRoom, inOrder, listRoom, type ListedRoom, type RoomMap } from "./roomlist.js";
+import { applyEntries, applyHeads, applyOpened, applyRead, applyReadMark, dropRoom, inOrder, listRoom, type ListedRoom, type RoomMap } from "./roomlist.js";
 import { Sender } from "./sender.js";
 import { lastSeq, type Timeline } from "./timeline.js";
 import { Timelines } from "./timelines.js";
-import { RESUME_ROOMS, type Body, type ErrorCode, type Id, type Kind, type PresenceStatus, type Resume, type Seq, type ServerFrame } from "./wire.js";
+import { RESUME_ROOMS, type Body, type Entry, type ErrorCode, type Id, type Kind, type PresenceStatus, type Resume, type Seq, type ServerFrame } from "./wire.js";
 
 /** Sent at most this often while the user types; the others forget it after five seconds. */
 const TYPING_EVERY_MS = 3_000;
+
+/** Between two readings of last lines: five a second are far below what a server allows. */
+const LAST_LINE_EVERY_MS = 200;
 
 export interface RookeryOptions {
   /** Origin of the server, such as `https://chat.example.org`. Without it: the page's own. */
@@ -63,6 +66,10 @@ export class Rookery extends Emitter<RookeryEvents> {
   #sender: Sender | null = null;
   #rooms: RoomMap = new Map();
   #echoes: PendingMessage[] = [];
+  /** Messages under way whose entry the stream has brought already; the acknowledgement comes behind it. */
+  #shown = new Set<string>();
+  /** Rooms whose last line is to be read. */
+  #stale = new Set<Id>();
   #reads = new Map<Id, Seq>();
   #typedAt = new Map<Id, number>();
   #status: PresenceStatus = "online";
@@ -201,7 +208,8 @@ export class Rookery extends Emitter<RookeryEvents> {
 
   /** The messages of a room that are not in its timeline yet, oldest first. */
   pending(room: Id): PendingMessage[] {
-    const queued = this.#sender?.outbox.pending(room) ?? [];
+    const all = this.#sender?.outbox.pending(room) ?? [];
+    const queued = all.filter((item) => item.state !== "sent" || !this.#shown.has(item.local));
     return [...this.#echoes.filter((echo) => echo.room === room), ...queued];
   }
 
@@ -245,7 +253,11 @@ export class Rookery extends Emitter<RookeryEvents> {
     this.auth.on("signed_out", ({ reason }) => void this.#signedOut(reason));
     this.connection.on("state", (state) => this.emit("state", state));
     this.connection.on("ready", (welcome) => this.#ready(welcome.limits));
-    this.connection.on("down", () => this.#sender?.disconnected());
+    this.connection.on("down", () => {
+      this.#shown.clear();
+      this.#stale.clear();
+      this.#sender?.disconnected();
+    });
     this.connection.on("frame", (frame) => this.#heard(frame));
     this.connection.on("unreadable", ({ error }) => this.emit("fault", { what: "unreadable frame", detail: error }));
     this.timelines.on("timeline", (event) => {
@@ -253,6 +265,7 @@ export class Rookery extends Emitter<RookeryEvents> {
       this.emit("timeline", event);
     });
     this.timelines.on("entries", ({ room, entries, live }) => {
+      if (live) this.#recognise(room, entries);
       this.#sender?.seen(room, [...entries]);
       this.#setRooms(applyEntries(this.#rooms, room, entries, this.me, live));
     });
@@ -274,6 +287,7 @@ export class Rookery extends Emitter<RookeryEvents> {
     this.people.heard(frame);
     this.#requests.heard(frame);
     switch (frame.type) {
+      case "opened": return this.#setRooms(applyOpened(this.#rooms, frame.room, frame.role));
       case "ack": return this.#sender?.ack(frame);
       case "refused": return this.#sender?.refused(frame);
       case "heads": return this.#heads(frame.rooms);
@@ -291,12 +305,21 @@ export class Rookery extends Emitter<RookeryEvents> {
     this.#setRooms(applyHeads(this.#rooms, heads));
     for (const { room, head } of heads) {
       if (!before.has(room)) void this.rest.room(room).then((told) => this.learnRoom(told)).catch(() => {});
-      else if (head > before.get(room)!.head && !this.timelines.isOpen(room)) void this.#lastLine(room);
+      else if (head > before.get(room)!.head && !this.timelines.isOpen(room)) this.#wantLastLine(room);
     }
   }
 
-  /** The newest lines of a room that is not open, for the list. */
-  async #lastLine(room: Id): Promise<void> {
+  #wantLastLine(room: Id): void {
+    if (this.#stale.size === 0) this.#platform.clock.setTimeout(() => void this.#readLastLine(), LAST_LINE_EVERY_MS);
+    this.#stale.add(room);
+  }
+
+  /** The newest lines of a room that is not open, for the list. One room after the other, however many have news. */
+  async #readLastLine(): Promise<void> {
+    const [room] = this.#stale;
+    if (room === undefined) return;
+    this.#stale.delete(room);
+    if (this.#stale.size) this.#platform.clock.setTimeout(() => void this.#readLastLine(), LAST_LINE_EVERY_MS);
     const page = await this.#requests.history(room, undefined, 5).catch(() => null);
     if (page) this.#setRooms(applyEntries(this.#rooms, room, page.entries, this.me, false));
   }
@@ -306,7 +329,19 @@ export class Rookery extends Emitter<RookeryEvents> {
     this.emit("closed", { room, code });
   }
 
+  /** The stream brings an own entry without its number, before the acknowledgement: the same content is taken for it. */
+  #recognise(room: Id, entries: readonly Entry[]): void {
+    const sent = this.pending(room).filter((item) => item.state === "sent");
+    for (const entry of entries) {
+      if (entry.from !== this.me || entry.writer !== undefined || sent.length === 0) continue;
+      const at = sent.findIndex((item) => item.kind === entry.kind && JSON.stringify(item.body) === JSON.stringify(entry.body));
+      if (at >= 0) this.#shown.add(sent.splice(at, 1)[0]!.local);
+    }
+    this.#pendingChanged(room);
+  }
+
   #acked(pending: Pending, seq?: Seq): void {
+    this.#shown.delete(pending.local);
     const timeline = this.timeline(pending.room);
     // The stream brings the entry in a moment; until then it is shown from here, so that nothing blinks.
     if (seq !== undefined && timeline.live && seq > lastSeq(timeline)) {

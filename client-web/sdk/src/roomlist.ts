@@ -1,6 +1,6 @@
 /** The user's rooms with their heads, unread counts and last lines. Pure. */
 import type { MyRoom } from "./rest.js";
-import type { Entry, Head, Id, MembershipChange, ReadMark, RoomChange, Seq } from "./wire.js";
+import type { Entry, Head, Id, MembershipChange, ReadMark, Role, RoomChange, Seq } from "./wire.js";
 
 /** A room in the list. */
 export interface ListedRoom extends MyRoom {
@@ -38,6 +38,11 @@ export function applyHeads(rooms: RoomMap, heads: Head[]): RoomMap {
 
 export function applyReadMark(rooms: RoomMap, mark: Pick<ReadMark, "room" | "seq" | "unread">): RoomMap {
   return change(rooms, mark.room, (room) => (mark.seq >= room.read_seq ? { read_seq: mark.seq, unread: mark.unread } : {}));
+}
+
+/** The stream of a room has begun: it says what the user is there. */
+export function applyOpened(rooms: RoomMap, id: Id, role: Role): RoomMap {
+  return change(rooms, id, (room) => (room.role === role ? room : { role }));
 }
 
 /** This device has read up to `seq`; the server has not answered yet. */

@@ -82,8 +82,9 @@ export class Timelines extends Emitter<TimelinesEvents> {
       case "opened": case "gap": case "reset":
         return this.#put(frame.room, frame);
       case "entries":
-        this.#put(frame.room, frame);
-        return this.emit("entries", { room: frame.room, entries: frame.entries, live: true });
+        // Told first: who shows both must know what is not pending any more before the timeline shows it.
+        this.emit("entries", { room: frame.room, entries: frame.entries, live: true });
+        return this.#put(frame.room, frame);
       case "closed":
         if (frame.code !== undefined) this.#lost(frame.room, frame.code);
         return;

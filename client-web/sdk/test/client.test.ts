@@ -149,6 +149,28 @@ describe("sending", () => {
     expect(room.texts()).toEqual(["a", "b"]);
   });
 
+  test("a message too large for the server fails at once and takes no number", async () => {
+    const alice = await opened();
+    alice.send(room.id, "x".repeat(17_000));
+    alice.send(room.id, "small");
+    await until(() => room.head === 1, "the small one");
+    expect(alice.pending(room.id).map((item) => [item.state, item.code])).toEqual([["failed", "too_large"]]);
+    expect(room.log[0]!.n).toBe(1);
+  });
+
+  test("a server that has forgotten what it acknowledged gets a new writer", async () => {
+    const alice = await opened();
+    alice.send(room.id, "one");
+    await until(() => alice.pending(room.id).length === 0, "the acknowledgement");
+    const writer = room.log[0]!.writer;
+    room.next.set(writer, 1);
+    room.log[0]!.writer = id("gone");
+    alice.send(room.id, "two");
+    await until(() => room.head === 2, "the second");
+    expect(room.log[1]!.writer).not.toBe(writer);
+    expect(room.texts()).toEqual(["one", "two"]);
+  });
+
   test("a conflict fails the message and retires the writer in that room", async () => {
     const alice = await opened();
     world.server.decide = () => ({ code: "conflict", definite: true });

@@ -26,6 +26,8 @@ export interface Lane {
   writer: Id;
   /** The counter of the next send. */
   next: number;
+  /** The highest counter that was acknowledged. */
+  acked: number;
   /** Never to be used again: what its last number carried is in doubt. */
   retired: boolean;
 }
