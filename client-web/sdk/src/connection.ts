@@ -120,7 +120,13 @@ export class Connection extends Emitter<ConnectionEvents> {
   }
 
   #dial(token: string): void {
-    const socket = this.platform.socket(this.options.url, SUBPROTOCOL);
+    let socket: Socket;
+    try {
+      socket = this.platform.socket(this.options.url, SUBPROTOCOL);
+    } catch (error) {
+      // Not a lost network: there is no such thing as a socket here, or the address makes no sense.
+      return this.#halt("stopped", String(error));
+    }
     this.#socket = socket;
     this.#after(CONNECT_MS, () => this.#drop(SILENT));
     socket.onopen = () => {

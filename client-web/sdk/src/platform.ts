@@ -144,7 +144,7 @@ export function detectPlatform(overrides: Partial<Platform> = {}): Platform {
     },
     random: () => Math.random(),
     randomId,
-    socket: (url, protocol) => new WebSocket(url, [protocol]) as unknown as Socket,
+    socket: openSocket,
     fetch: (url, init) => fetch(url, init),
     store: shared ? new IndexedDbStore() : new MemoryStore(),
     locks,
@@ -152,6 +152,11 @@ export function detectPlatform(overrides: Partial<Platform> = {}): Platform {
     onWake: browser ? onBrowserWake : () => () => {},
     ...overrides,
   };
+}
+
+function openSocket(url: string, protocol: string): Socket {
+  if (typeof WebSocket === "undefined") throw new Error("no WebSocket here: start Node 20 with --experimental-websocket, or give platform.socket");
+  return new WebSocket(url, [protocol]) as unknown as Socket;
 }
 
 function randomId(): string {

@@ -7,7 +7,7 @@ import type { Pending } from "./pending.js";
 import { detectPlatform, type Platform } from "./platform.js";
 import { Requests } from "./requests.js";
 import { Rest, type MyRoom } from "./rest.js";
-import { applyEntries, applyHeads, applyOpened, applyRead, applyReadMark, dropRoom, inOrder, listRoom, type ListedRoom, type RoomMap } from "./roomlist.js";
+import { applyEntries, applyHeads, applyOpened, applyRead, applyReadMark, dropRoom, inOrder, listRoom, withoutLine, type ListedRoom, type RoomMap } from "./roomlist.js";
 import { Sender } from "./sender.js";
 import { lastSeq, type Timeline } from "./timeline.js";
 import { Timelines } from "./timelines.js";
@@ -18,6 +18,10 @@ const TYPING_EVERY_MS = 3_000;
 
 /** Between two readings of last lines: five a second are far below what a server allows. */
 const LAST_LINE_EVERY_MS = 200;
+/** More rooms than this without a line are no concern of the first screen. */
+const LAST_LINES_AT_START = 30;
+/** Entries looked through for a last line; joins and leaves may lie above it. */
+const LAST_LINE_ENTRIES = 10;
 
 export interface RookeryOptions {
   /** Origin of the server, such as `https://chat.example.org`. Without it: the page's own. */
@@ -280,6 +284,7 @@ export class Rookery extends Emitter<RookeryEvents> {
     this.#reads.clear();
     if (this.#status !== "online") this.connection.send({ type: "status", status: this.#status });
     this.#sender?.connected(limits);
+    for (const room of withoutLine(this.#rooms).slice(0, LAST_LINES_AT_START)) this.#wantLastLine(room);
   }
 
   #heard(frame: ServerFrame): void {
@@ -320,7 +325,7 @@ export class Rookery extends Emitter<RookeryEvents> {
     if (room === undefined) return;
     this.#stale.delete(room);
     if (this.#stale.size) this.#platform.clock.setTimeout(() => void this.#readLastLine(), LAST_LINE_EVERY_MS);
-    const page = await this.#requests.history(room, undefined, 5).catch(() => null);
+    const page = await this.#requests.history(room, undefined, LAST_LINE_ENTRIES).catch(() => null);
     if (page) this.#setRooms(applyEntries(this.#rooms, room, page.entries, this.me, false));
   }
 

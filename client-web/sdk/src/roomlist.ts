@@ -15,12 +15,16 @@ export type RoomMap = ReadonlyMap<Id, ListedRoom>;
 /** The kinds that are worth a line in the list. */
 const SAID = new Set(["message", "reply"]);
 
+/** Rooms of which no line is known though something has happened there. */
+export const withoutLine = (rooms: RoomMap): Id[] => [...rooms.values()].filter((room) => !room.last && room.head > 0).map((room) => room.id);
+
 /** A room as REST tells it, beside what is known already: positions only move forward. */
 export function listRoom(rooms: RoomMap, room: MyRoom): RoomMap {
   const known = rooms.get(room.id);
   const head = Math.max(room.head ?? 0, known?.head ?? 0);
   const read_seq = Math.max(room.read_seq ?? 0, known?.read_seq ?? 0);
-  const last = newer(known?.last ?? null, room.last ?? null);
+  const told = room.last && SAID.has(room.last.kind) ? room.last : null;
+  const last = newer(known?.last ?? null, told);
   const unread = head === room.head && read_seq === room.read_seq ? (room.unread ?? 0) : (known?.unread ?? Math.max(0, head - read_seq));
   return new Map(rooms).set(room.id, { ...known, ...room, head, read_seq, last, unread });
 }
