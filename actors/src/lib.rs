@@ -18,12 +18,23 @@
 //!
 //! Messages between actors are casts; nobody waits for an answer. Each carries the trace context of what caused it.
 
+mod admission;
+mod audience;
+mod children;
+mod heads;
+mod presence;
+mod room;
 pub mod rooms;
 pub mod session;
+#[cfg(test)]
+mod simulation;
+mod start;
+mod user;
 pub mod users;
 pub mod world;
 
 pub use rooms::Rooms;
 pub use session::{Encode, Notice, Outbox, Session};
+pub use start::Actors;
 pub use users::Users;
 pub use world::{Chance, Clock, World};

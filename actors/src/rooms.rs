@@ -1,19 +1,53 @@
 //! The handle to every room. Says nothing about where a room lives.
 
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
 use protocol::{
-    Body, Incarnation, Kind, Millis, RoomId, Seq, SessionId, UserId, WriterId,
+    Body, ErrorCode, Incarnation, Kind, Millis, RoomId, Seq, SessionId, UserId, WriterId,
     client::{HistoryFrom, RequestId},
     entry::{Durability, HistoryAccess, Role, Visibility},
+    limits,
     server::Page,
 };
-use store::members::{InviteRecord, RoomRecord};
+use ractor::{ActorCell, MessagingErr};
+use store::{
+    members::{InviteRecord, RoomRecord},
+    reader::ReadError,
+};
 use telemetry::TraceContext;
+use tokio::sync::oneshot;
 
-use crate::session::{Refusal, Session};
+use crate::{
+    admission::{Admission, Permit},
+    audience::AudienceMessage,
+    children::{Child, Children, Failing},
+    room::{
+        CommandRequest, ReplyTo, Room, RoomContext, RoomMessage,
+        state::{Recent, Send, unavailable},
+    },
+    session::{Refusal, Session},
+};
+
+/// What a request without a body counts for in a room's admission.
+const OPEN_BYTES: usize = 256;
+/// Actors of one room that a message is offered to.
+const TRIES: usize = 3;
+/// How long a request waits for a room.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(10);
 
 /// Every room. Cheap to clone.
 #[derive(Clone)]
-pub struct Rooms {}
+pub struct Rooms {
+    pub(crate) context: RoomContext,
+    pub(crate) supervisor: ActorCell,
+    pub(crate) since: Instant,
+}
 
 /// A wish to hear a room whole.
 #[derive(Debug, Clone)]
@@ -138,7 +172,15 @@ pub fn direct_room(one: UserId, other: UserId) -> RoomId {
     RoomId::from_bytes(id)
 }
 
-#[expect(clippy::todo, clippy::unused_async, unused_variables, reason = "on its way")]
+/// A room's mailbox with its bound, and when it was used last.
+pub(crate) struct Mailbox {
+    admission: Arc<Admission>,
+    /// Milliseconds since the handle was made.
+    used_at: AtomicU64,
+}
+
+pub(crate) type RoomMap = Children<RoomId, RoomMessage, Mailbox>;
+
 impl Rooms {
     /// Hear a room whole. Answered through the session's outbox: `opened` and the entries after the position, or
     /// [`crate::Notice::Shut`].
@@ -146,27 +188,28 @@ impl Rooms {
     /// # Errors
     /// When the room has too much to do.
     pub fn open(&self, open: Open) -> Result<(), Refusal> {
-        todo!()
+        self.tell(open.room, OPEN_BYTES, |permit| RoomMessage::Open(Box::new(open), permit))
     }
 
     /// After [`crate::Notice::Behind`]: the session has read the log up to `at` and wants to go on live. Answered by
     /// the stream, or by another `Behind`, or by [`crate::Notice::AudienceEnded`].
     pub fn rejoin(&self, room: RoomId, session: &Session, at: Seq) {
-        todo!()
+        self.context.audiences.rejoin(room, session, at);
     }
 
     /// Hear it no more.
     pub fn close(&self, room: RoomId, session: SessionId) {
-        todo!()
+        self.context.audiences.leave(room, session);
     }
 
-    /// Say something. `attempt` counts the session's own tries of this `(room, writer, n)` and comes back with a
-    /// refusal. Answered `ack` through the outbox, or [`crate::Notice::Refused`].
+    /// Say something. `attempt` counts the session's own tries of this `(room, writer, n)`, from 1, and comes back with
+    /// a refusal. Answered `ack` through the outbox, or [`crate::Notice::Refused`].
     ///
     /// # Errors
     /// When the room has too much to do: the same refusal that a notice would bring.
     pub fn send(&self, room: RoomId, draft: Draft, session: &Session, attempt: u32) -> Result<(), Refusal> {
-        todo!()
+        let reply = ReplyTo::Session { session: session.clone(), attempt };
+        self.say(room, draft, reply)
     }
 
     /// Say something, and wait for the answer (REST). At most 10 s; then `unknown`, not definite.
@@ -174,21 +217,34 @@ impl Rooms {
     /// # Errors
     /// Why it is not in the room.
     pub async fn post(&self, room: RoomId, draft: Draft) -> Result<(Seq, Millis), Refusal> {
-        todo!()
+        let (reply, answer) = oneshot::channel();
+        self.say(room, draft, ReplyTo::Once(reply))?;
+        answered(answer).await
+    }
+
+    fn say(&self, room: RoomId, draft: Draft, reply: ReplyTo) -> Result<(), Refusal> {
+        let bytes = draft.body.as_json().len();
+        self.tell(room, bytes, |permit| {
+            RoomMessage::Send(Box::new(Send { draft, reply, permit: Some(permit) }))
+        })
     }
 
     /// The user is typing: tells those who have the room open. Nothing happens if the room is not active.
     pub fn typing(&self, room: RoomId, session: &Session) {
-        todo!()
+        if let Some(child) = self.context.rooms.get(room) {
+            let _ = child.actor.cast(RoomMessage::Typing { user: session.user }); // it ended: it is typing
+        }
     }
 
-    /// Makes a room. A room that exists already is not changed and given back (direct rooms); another id's room is a
+    /// Makes a room. A direct room that exists already is not changed and given back; another id in use is a
     /// `conflict`.
     ///
     /// # Errors
     /// Why it was not made.
     pub async fn create(&self, new: NewRoom) -> Result<RoomRecord, Refusal> {
-        todo!()
+        let (reply, answer) = oneshot::channel();
+        self.tell(new.room, OPEN_BYTES, |permit| RoomMessage::Create(Box::new(new), reply, permit))?;
+        answered(answer).await
     }
 
     /// Does something to a room or its members; gives the room as it is after it. Doing what is done already
@@ -197,7 +253,17 @@ impl Rooms {
     /// # Errors
     /// Why it was not done.
     pub async fn command(&self, room: RoomId, by: UserId, command: Command) -> Result<RoomRecord, Refusal> {
-        todo!()
+        let (reply, answer) = oneshot::channel();
+        self.tell(room, OPEN_BYTES, |permit| {
+            RoomMessage::Command(Box::new(CommandRequest {
+                by,
+                command,
+                reply,
+                trace: TraceContext::NONE,
+                permit,
+            }))
+        })?;
+        answered(answer).await
     }
 
     /// A page of the log for this user, authorised and masked.
@@ -211,6 +277,117 @@ impl Rooms {
         from: Option<HistoryFrom>,
         limit: usize,
     ) -> Result<Page, Refusal> {
-        todo!()
+        let store = &self.context.world.store;
+        let record = store.room(room).await.map_err(|error| unavailable(&error))?;
+        let ephemeral = record.is_some_and(|record| record.durability == Durability::Ephemeral);
+        if ephemeral {
+            return self.recent(user, room, from, limit).await;
+        }
+        store::reader::page(&**store, user, room, from, limit).await.map_err(|error| match error {
+            ReadError::NotFound => Refusal::new(ErrorCode::NotFound, "no such room"),
+            ReadError::NotAMember => Refusal::new(ErrorCode::NotAMember, "only members read this room"),
+            ReadError::Banned => Refusal::new(ErrorCode::Banned, "banned from this room"),
+            ReadError::Store(error) => unavailable(&error),
+        })
     }
+
+    async fn recent(
+        &self,
+        user: UserId,
+        room: RoomId,
+        from: Option<HistoryFrom>,
+        limit: usize,
+    ) -> Result<Page, Refusal> {
+        let (reply, answer) = oneshot::channel();
+        let limit = limit.clamp(1, limits::PAGE_ENTRIES);
+        self.tell(room, OPEN_BYTES, |permit| {
+            RoomMessage::Recent(Recent { user, from, limit, reply }, permit)
+        })?;
+        match tokio::time::timeout(ANSWER_DEADLINE, answer).await {
+            Ok(Ok(page)) => page.map_err(|code| Refusal::new(code, "only members read this room")),
+            Ok(Err(_)) | Err(_) => Err(Refusal::new(ErrorCode::Unavailable, "try again").retry_after(1_000)),
+        }
+    }
+
+    /// Casts to the room, wherever it lives; starts its actor on first use.
+    fn tell(
+        &self,
+        room: RoomId,
+        bytes: usize,
+        message: impl FnOnce(Permit) -> RoomMessage,
+    ) -> Result<(), Refusal> {
+        let mut message = Some(message);
+        let mut ready: Option<RoomMessage> = None;
+        // An actor that just retired is replaced; twice in a row is not to be expected.
+        for _ in 0..TRIES {
+            let child = self.child(room)?;
+            let next = match (ready.take(), message.take()) {
+                (Some(ready), _) => ready,
+                (None, Some(message)) => {
+                    let permit = child.extra.admission.take(bytes).ok_or_else(overloaded)?;
+                    message(permit)
+                }
+                (None, None) => break,
+            };
+            match child.actor.send_message(next) {
+                Err(MessagingErr::SendErr(back)) => {
+                    self.context.rooms.forget(room, child.actor.get_id());
+                    ready = Some(back);
+                }
+                Ok(()) | Err(_) => return Ok(()),
+            }
+        }
+        Err(Refusal::new(ErrorCode::Unavailable, "the room restarts").retry_after(50))
+    }
+
+    fn child(&self, room: RoomId) -> Result<Arc<Child<RoomMessage, Mailbox>>, Refusal> {
+        let settings = &self.context.world.settings;
+        let child = self.context.rooms.get_or_spawn(room, &self.supervisor, || {
+            let admission = Admission::new(settings.room_waiting, settings.room_waiting_bytes);
+            let mailbox = Mailbox { admission, used_at: AtomicU64::new(0) };
+            (Room { id: room, context: self.context.clone() }, (), mailbox)
+        });
+        let child = child.map_err(|Failing| {
+            Refusal::new(ErrorCode::Unavailable, "the room fails again and again").retry_after(30_000)
+        })?;
+        child.extra.used_at.store(self.now(), Ordering::Relaxed);
+        Ok(child)
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Asks rooms that were not used for a while to retire, and audiences that nobody hears.
+    pub(crate) fn sweep(&self) {
+        let idle_since = self.now().saturating_sub(self.context.world.settings.room_idle_ms);
+        for (_, room) in self.context.rooms.all() {
+            if room.extra.used_at.load(Ordering::Relaxed) < idle_since {
+                let _ = room.actor.cast(RoomMessage::Retire); // it ended by itself
+            }
+        }
+        for (_, audience) in self.context.audiences.map.all() {
+            let _ = audience.actor.cast(AudienceMessage::Retire); // it ended by itself
+        }
+    }
+
+    /// How many rooms are active here.
+    pub fn active(&self) -> usize {
+        self.context.rooms.len()
+    }
+}
+
+async fn answered<T>(answer: oneshot::Receiver<Result<T, Refusal>>) -> Result<T, Refusal> {
+    match tokio::time::timeout(ANSWER_DEADLINE, answer).await {
+        Ok(Ok(result)) => result,
+        Ok(Err(_)) | Err(_) => {
+            let mut refusal = Refusal::new(ErrorCode::Unknown, "no answer came; it may have happened");
+            refusal.definite = false;
+            Err(refusal)
+        }
+    }
+}
+
+fn overloaded() -> Refusal {
+    Refusal::new(ErrorCode::Overloaded, "the room has too much to do").retry_after(1_000)
 }

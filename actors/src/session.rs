@@ -6,7 +6,9 @@
 use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
-use protocol::{CloseCode, DeviceId, Encoding, ErrorCode, RoomId, Seq, ServerFrame, SessionId, UserId, WriterId};
+use protocol::{
+    CloseCode, DeviceId, Encoding, ErrorCode, RoomId, Seq, ServerFrame, SessionId, UserId, WriterId,
+};
 
 /// Frame → bytes that a socket takes as they are: WebSocket header and payload. The same bytes serve all sockets of
 /// one encoding.
@@ -107,6 +109,8 @@ pub enum Notice {
         /// The last entry pushed to this session.
         at: Seq,
     },
+    /// The user's actor ended: [`crate::Users::connect`] again.
+    UserEnded,
     /// End this session.
     End(CloseCode),
 }
@@ -132,7 +136,14 @@ pub struct Refusal {
 impl Refusal {
     /// A definite refusal.
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), retry_after_ms: None, definite: true, expected: None, seq: None }
+        Self {
+            code,
+            message: message.into(),
+            retry_after_ms: None,
+            definite: true,
+            expected: None,
+            seq: None,
+        }
     }
 
     /// With advice when to try again, in milliseconds.

@@ -1,0 +1,272 @@
+//! News of rooms that are not open: how far they have come, at most once a second and room.
+//!
+//! One actor a node knows which sessions belong to members of which room, so a message in a large room costs one cast
+//! here, not one a member. It also keeps the read marks that unread counts are reckoned with.
+
+use std::collections::{HashMap, HashSet};
+
+use protocol::{
+    RoomId, Seq, ServerFrame, SessionId, UserId,
+    server::{Head, Heads as HeadsFrame, ReadMark},
+};
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+
+use crate::{
+    World,
+    session::{Class, Session},
+};
+
+/// Time between two rounds of news.
+const ROUND: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// The handle. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Heads(pub(crate) ActorRef<HeadsMessage>);
+
+/// What the actor is told.
+pub(crate) enum HeadsMessage {
+    /// A session of somebody who is in these rooms.
+    Connect { session: Session, rooms: Vec<RoomView> },
+    /// It is gone.
+    Disconnect { user: UserId, session: SessionId },
+    /// It hears this room whole, or no more.
+    Open { session: SessionId, room: RoomId, open: bool },
+    /// A room has come this far.
+    Moved { room: RoomId, head: Seq },
+    /// Somebody has read this far.
+    Read { user: UserId, room: RoomId, seq: Seq },
+    /// Somebody came into a room, or went.
+    Member { user: UserId, room: RoomId, joined: bool, head: Seq },
+    /// Time for news.
+    Round,
+}
+
+/// A room as one user sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct RoomView {
+    pub(crate) room: RoomId,
+    pub(crate) head: Seq,
+    /// Everything up to here is read.
+    pub(crate) mark: Seq,
+}
+
+impl Heads {
+    fn tell(&self, message: HeadsMessage) {
+        let _ = self.0.cast(message); // the node stops
+    }
+
+    pub(crate) fn connect(&self, session: Session, rooms: Vec<RoomView>) {
+        self.tell(HeadsMessage::Connect { session, rooms });
+    }
+
+    pub(crate) fn disconnect(&self, user: UserId, session: SessionId) {
+        self.tell(HeadsMessage::Disconnect { user, session });
+    }
+
+    pub(crate) fn open(&self, session: SessionId, room: RoomId, open: bool) {
+        self.tell(HeadsMessage::Open { session, room, open });
+    }
+
+    pub(crate) fn moved(&self, room: RoomId, head: Seq) {
+        self.tell(HeadsMessage::Moved { room, head });
+    }
+
+    pub(crate) fn read(&self, user: UserId, room: RoomId, seq: Seq) {
+        self.tell(HeadsMessage::Read { user, room, seq });
+    }
+
+    pub(crate) fn member(&self, user: UserId, room: RoomId, joined: bool, head: Seq) {
+        self.tell(HeadsMessage::Member { user, room, joined, head });
+    }
+}
+
+/// Who wants to know of which room.
+#[derive(Default)]
+pub(crate) struct HeadsState {
+    sessions: HashMap<SessionId, Watcher>,
+    users: HashMap<UserId, Vec<SessionId>>,
+    rooms: HashMap<RoomId, Watched>,
+    news: HashSet<RoomId>,
+}
+
+struct Watcher {
+    session: Session,
+    rooms: Vec<Seen>,
+}
+
+struct Seen {
+    room: RoomId,
+    mark: Seq,
+    is_open: bool,
+}
+
+struct Watched {
+    head: Seq,
+    sessions: Vec<SessionId>,
+}
+
+impl HeadsState {
+    /// Takes a session in; gives what its rooms stand at.
+    fn connect(&mut self, session: Session, views: Vec<RoomView>) -> Vec<Head> {
+        let id = session.id;
+        self.users.entry(session.user).or_default().push(id);
+        let mut heads = Vec::with_capacity(views.len());
+        let mut rooms = Vec::with_capacity(views.len());
+        for RoomView { room, head, mark } in views {
+            let watched = self.rooms.entry(room).or_insert(Watched { head, sessions: Vec::new() });
+            watched.sessions.push(id);
+            watched.head = watched.head.max(head);
+            heads.push(head_of(room, watched.head, mark));
+            rooms.push(Seen { room, mark, is_open: false });
+        }
+        self.sessions.insert(id, Watcher { session, rooms });
+        heads
+    }
+
+    fn disconnect(&mut self, user: UserId, session: SessionId) {
+        if let Some(sessions) = self.users.get_mut(&user) {
+            sessions.retain(|other| *other != session);
+            if sessions.is_empty() {
+                self.users.remove(&user);
+            }
+        }
+        let Some(watcher) = self.sessions.remove(&session) else { return };
+        watcher.rooms.iter().for_each(|seen| self.unwatch(seen.room, session));
+    }
+
+    fn unwatch(&mut self, room: RoomId, session: SessionId) {
+        let Some(watched) = self.rooms.get_mut(&room) else { return };
+        watched.sessions.retain(|other| *other != session);
+        if watched.sessions.is_empty() {
+            self.rooms.remove(&room);
+        }
+    }
+
+    fn moved(&mut self, room: RoomId, head: Seq) {
+        if let Some(watched) = self.rooms.get_mut(&room) {
+            watched.head = watched.head.max(head);
+            self.news.insert(room);
+        }
+    }
+
+    fn open(&mut self, session: SessionId, room: RoomId, open: bool) {
+        let seen = self.sessions.get_mut(&session).and_then(|watcher| watcher.see(room));
+        if let Some(seen) = seen {
+            seen.is_open = open;
+        }
+    }
+
+    fn member(&mut self, user: UserId, room: RoomId, joined: bool, head: Seq) {
+        for id in self.users.get(&user).cloned().unwrap_or_default() {
+            let Some(watcher) = self.sessions.get_mut(&id) else { continue };
+            let known = watcher.see(room).is_some();
+            if joined && !known {
+                watcher.rooms.push(Seen { room, mark: 0, is_open: false });
+                self.rooms.entry(room).or_insert(Watched { head, sessions: Vec::new() }).sessions.push(id);
+                self.moved(room, head);
+            } else if !joined && known {
+                watcher.rooms.retain(|seen| seen.room != room);
+                self.unwatch(room, id);
+            }
+        }
+    }
+
+    /// Moves a mark; gives it with the user's sessions, which are told.
+    fn read(&mut self, user: UserId, room: RoomId, seq: Seq) -> Option<(ReadMark, Vec<Session>)> {
+        let head = self.rooms.get(&room)?.head;
+        let mut told = Vec::new();
+        for id in self.users.get(&user)? {
+            let Some(watcher) = self.sessions.get_mut(id) else { continue };
+            if let Some(seen) = watcher.see(room) {
+                seen.mark = seen.mark.max(seq);
+                told.push(watcher.session.clone());
+            }
+        }
+        Some((ReadMark { room, seq, unread: head.saturating_sub(seq) }, told))
+    }
+
+    /// The news since the last round, by session.
+    fn round(&mut self) -> Vec<(Session, Vec<Head>)> {
+        let mut by_session: HashMap<SessionId, Vec<Head>> = HashMap::new();
+        for room in self.news.drain() {
+            let Some(watched) = self.rooms.get(&room) else { continue };
+            for id in &watched.sessions {
+                let seen = self.sessions.get_mut(id).and_then(|watcher| watcher.see(room));
+                if let Some(seen) = seen.filter(|seen| !seen.is_open) {
+                    by_session.entry(*id).or_default().push(head_of(room, watched.head, seen.mark));
+                }
+            }
+        }
+        let with_session = |(id, heads)| Some((self.sessions.get(&id)?.session.clone(), heads));
+        by_session.into_iter().filter_map(with_session).collect()
+    }
+}
+
+impl Watcher {
+    fn see(&mut self, room: RoomId) -> Option<&mut Seen> {
+        self.rooms.iter_mut().find(|seen| seen.room == room)
+    }
+}
+
+fn head_of(room: RoomId, head: Seq, mark: Seq) -> Head {
+    Head { room, head, unread: head.saturating_sub(mark) }
+}
+
+/// The actor.
+pub(crate) struct HeadsActor {
+    pub(crate) world: World,
+}
+
+impl HeadsActor {
+    fn push(&self, session: &Session, frame: &ServerFrame, class: Class) {
+        let bytes = self.world.encode.encode(frame, session.outbox.encoding());
+        let _ = session.outbox.push(&[bytes], class); // full: the next news says more
+    }
+}
+
+impl Actor for HeadsActor {
+    type Msg = HeadsMessage;
+    type State = HeadsState;
+    type Arguments = ();
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<HeadsMessage>,
+        (): (),
+    ) -> Result<HeadsState, ActorProcessingErr> {
+        myself.send_interval(ROUND, || HeadsMessage::Round);
+        Ok(HeadsState::default())
+    }
+
+    async fn handle(
+        &self,
+        _: ActorRef<HeadsMessage>,
+        message: HeadsMessage,
+        state: &mut HeadsState,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            HeadsMessage::Connect { session, rooms } => {
+                let heads = state.connect(session.clone(), rooms);
+                if !heads.is_empty() {
+                    self.push(&session, &ServerFrame::Heads(HeadsFrame { rooms: heads }), Class::Answer);
+                }
+            }
+            HeadsMessage::Disconnect { user, session } => state.disconnect(user, session),
+            HeadsMessage::Open { session, room, open } => state.open(session, room, open),
+            HeadsMessage::Moved { room, head } => state.moved(room, head),
+            HeadsMessage::Member { user, room, joined, head } => state.member(user, room, joined, head),
+            HeadsMessage::Read { user, room, seq } => {
+                if let Some((mark, sessions)) = state.read(user, room, seq) {
+                    let frame = ServerFrame::ReadMark(mark);
+                    sessions.iter().for_each(|session| self.push(session, &frame, Class::Answer));
+                }
+            }
+            HeadsMessage::Round => {
+                for (session, heads) in state.round() {
+                    self.push(&session, &ServerFrame::Heads(HeadsFrame { rooms: heads }), Class::Ephemeral);
+                }
+            }
+        }
+        Ok(())
+    }
+}

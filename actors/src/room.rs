@@ -1,0 +1,484 @@
+//! A room: the one place where its messages are put in order. [`state`] decides, this file acts.
+
+pub(crate) mod queue;
+pub(crate) mod rights;
+pub(crate) mod ring;
+pub(crate) mod state;
+pub(crate) mod writers;
+
+use std::sync::Arc;
+
+use protocol::{ErrorCode, Millis, RoomId, Seq, UserId, WriterId, entry::Durability};
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+use store::{
+    Store, StoreError,
+    log::WriterMark,
+    members::RoomRecord,
+    owner::{self, AppendEnd, Batch, ClaimError, Ownership},
+};
+use telemetry::TraceContext;
+use tokio::sync::oneshot;
+
+use crate::{
+    Notice, World,
+    admission::Permit,
+    audience::{AudienceLink, Audiences, Hello},
+    heads::Heads,
+    rooms::{Command, NewRoom, Open, RoomMap},
+    session::{Refusal, Session},
+};
+use state::{Input, Output, Recent, Recovery, RoomState, Send, Target};
+
+/// What a room is told.
+pub(crate) enum RoomMessage {
+    /// A session wants to hear the room.
+    Open(Box<Open>, Permit),
+    /// Somebody says something.
+    Send(Box<Send>),
+    /// Somebody types.
+    Typing { user: UserId },
+    /// Somebody wants something done.
+    Command(Box<CommandRequest>),
+    /// Somebody makes the room.
+    Create(Box<NewRoom>, CommandReply, Permit),
+    /// Somebody reads an ephemeral room's recent entries.
+    Recent(Recent, Permit),
+    /// The store has answered the claim.
+    Claimed(Box<Result<Claimed, ClaimFailure>>),
+    /// The store has answered the append.
+    Appended(Box<AppendEnd>),
+    /// The store has answered about a writer.
+    WriterLoaded { writer: WriterId, mark: Result<Option<WriterMark>, StoreError> },
+    /// The store has answered about an entry.
+    TargetLoaded { writer: WriterId, target: Seq, found: Result<Option<Target>, StoreError> },
+    /// Nobody has used the room for a while.
+    Retire,
+    /// Fail, to see what happens then.
+    #[cfg(test)]
+    Panic,
+}
+
+/// A command with the way to answer it.
+pub(crate) struct CommandRequest {
+    pub(crate) by: UserId,
+    pub(crate) command: Command,
+    pub(crate) reply: CommandReply,
+    pub(crate) trace: TraceContext,
+    pub(crate) permit: Permit,
+}
+
+/// The way to answer a command; dropped when the room ends first.
+pub(crate) type CommandReply = oneshot::Sender<Result<RoomRecord, Refusal>>;
+
+/// Who waits for the answer to a send.
+#[derive(Debug)]
+pub(crate) enum ReplyTo {
+    /// A socket, which may try again.
+    Session { session: Session, attempt: u32 },
+    /// A request, once.
+    Once(oneshot::Sender<Result<(Seq, Millis), Refusal>>),
+}
+
+impl ReplyTo {
+    fn is_same_session(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Session { session, .. }, Self::Session { session: other, .. }) => session.id == other.id,
+            (Self::Session { .. } | Self::Once(_), _) => false,
+        }
+    }
+
+    fn is_repeat(&self) -> bool {
+        matches!(self, Self::Session { attempt: 2.., .. })
+    }
+}
+
+/// A room that is ours.
+pub(crate) struct Claimed {
+    ownership: Ownership,
+    recovery: Recovery,
+}
+
+/// Why a room can't be used now.
+pub(crate) enum ClaimFailure {
+    /// There is none.
+    NotFound,
+    /// Somebody else has it, or the store is away.
+    Unavailable(String),
+}
+
+/// What every room of a node has in common.
+#[derive(Clone)]
+pub(crate) struct RoomContext {
+    pub(crate) world: World,
+    pub(crate) audiences: Audiences,
+    pub(crate) heads: Heads,
+    pub(crate) rooms: Arc<RoomMap>,
+}
+
+/// The actor.
+pub(crate) struct Room {
+    pub(crate) id: RoomId,
+    pub(crate) context: RoomContext,
+}
+
+/// What the actor keeps between messages.
+pub(crate) struct RoomActor {
+    phase: Phase,
+    audience: Option<AudienceLink>,
+}
+
+enum Phase {
+    /// Nobody has asked for anything yet.
+    Asleep,
+    /// What is asked for meanwhile waits; bounded by the room's admission.
+    Claiming(Vec<Input>),
+    /// `ownership` is away while an append is on its way.
+    Serving { state: Box<RoomState>, ownership: Option<Ownership> },
+    /// Nothing is accepted any more.
+    Ended,
+}
+
+impl Actor for Room {
+    type Msg = RoomMessage;
+    type State = RoomActor;
+    type Arguments = ();
+
+    async fn pre_start(&self, _: ActorRef<RoomMessage>, (): ()) -> Result<RoomActor, ActorProcessingErr> {
+        Ok(RoomActor { phase: Phase::Asleep, audience: None })
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<RoomMessage>,
+        message: RoomMessage,
+        actor: &mut RoomActor,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            RoomMessage::Open(open, _permit) => self.take(&myself, actor, Input::Open(*open)),
+            RoomMessage::Send(send) => self.take(&myself, actor, Input::Send(*send)),
+            RoomMessage::Command(request) => {
+                let CommandRequest { by, command, reply, trace, permit: _permit } = *request;
+                self.take(&myself, actor, Input::Command { by, command, reply, trace });
+            }
+            RoomMessage::Create(new, reply, _permit) => {
+                self.take(&myself, actor, Input::Create { new, reply })
+            }
+            RoomMessage::Typing { user } => self.typing(actor, user),
+            RoomMessage::Recent(recent, _permit) => self.take(&myself, actor, Input::Recent(recent)),
+            RoomMessage::Claimed(result) => self.claimed(&myself, actor, *result),
+            RoomMessage::Appended(end) => self.appended(&myself, actor, *end),
+            RoomMessage::WriterLoaded { writer, mark } => {
+                self.take(&myself, actor, Input::WriterLoaded { writer, mark });
+            }
+            RoomMessage::TargetLoaded { writer, target, found } => {
+                self.take(&myself, actor, Input::TargetLoaded { writer, target, found });
+            }
+            RoomMessage::Retire => self.retire_if_idle(&myself, actor),
+            #[cfg(test)]
+            RoomMessage::Panic => panic!("asked to fail"),
+        }
+        Ok(())
+    }
+}
+
+impl Room {
+    /// Hands the state something to decide, now or once the room is ours.
+    fn take(&self, myself: &ActorRef<RoomMessage>, actor: &mut RoomActor, input: Input) {
+        match &mut actor.phase {
+            Phase::Asleep => {
+                self.claim(myself, matches!(input, Input::Create { .. }));
+                actor.phase = Phase::Claiming(vec![input]);
+            }
+            Phase::Claiming(waiting) => waiting.push(input),
+            Phase::Serving { .. } => self.decide(myself, actor, input),
+            Phase::Ended => self.refuse(input, &ended()),
+        }
+    }
+
+    fn decide(&self, myself: &ActorRef<RoomMessage>, actor: &mut RoomActor, input: Input) {
+        let Phase::Serving { state, .. } = &mut actor.phase else { return };
+        let mut outputs = Vec::new();
+        state.handle(input, self.context.world.clock.now(), &mut outputs);
+        for output in outputs {
+            self.perform(myself, actor, output);
+        }
+    }
+
+    fn perform(&self, myself: &ActorRef<RoomMessage>, actor: &mut RoomActor, output: Output) {
+        match output {
+            Output::Append { rows, derived } => self.append(myself, actor, rows, derived),
+            Output::LoadWriter(writer) => self.load_writer(myself, writer),
+            Output::LoadTarget { writer, target } => self.load_target(myself, writer, target),
+            Output::Deliver(delivery) => self.deliver(actor, delivery),
+            Output::Ack { to, ack } => self.context.audiences.answer(to, ack),
+            Output::Refuse { to, writer, n, refusal } => refuse_send(self.id, to, writer, n, refusal),
+            Output::Done { to, result } => _ = to.send(result),
+            Output::Page { to, page } => _ = to.send(page),
+            Output::Admit(admit) => self.admit(actor, admit),
+            Output::Shut { session, id, code } => {
+                session.outbox.notify(Notice::Shut { room: self.id, id, code });
+            }
+            Output::Member { user, joined, head } => self.context.heads.member(user, self.id, joined, head),
+            Output::Retire => self.retire(myself, actor),
+        }
+    }
+}
+
+/// Talking to the store: each question is a task that tells the room its answer.
+impl Room {
+    fn claim(&self, myself: &ActorRef<RoomMessage>, creates: bool) {
+        let (world, id, myself) = (self.context.world.clone(), self.id, myself.clone());
+        tokio::spawn(async move {
+            let result = claim(&world, id, creates).await;
+            // The room may have ended meanwhile.
+            let _ = myself.cast(RoomMessage::Claimed(Box::new(result)));
+        });
+    }
+
+    fn claimed(
+        &self,
+        myself: &ActorRef<RoomMessage>,
+        actor: &mut RoomActor,
+        result: Result<Claimed, ClaimFailure>,
+    ) {
+        let waiting = match std::mem::replace(&mut actor.phase, Phase::Ended) {
+            Phase::Claiming(waiting) => waiting,
+            Phase::Asleep | Phase::Serving { .. } | Phase::Ended => Vec::new(),
+        };
+        match result {
+            Ok(Claimed { ownership, recovery }) => {
+                let state = Box::new(RoomState::new(self.id, recovery));
+                tracing::debug!(room.id = %self.id, epoch = state.epoch(), head = state.head(), "room claimed");
+                if let Some(link) = self.context.audiences.existing(self.id) {
+                    link.hello(self.hello(&state));
+                    actor.audience = Some(link);
+                }
+                actor.phase = Phase::Serving { state, ownership: Some(ownership) };
+                for input in waiting {
+                    self.take(myself, actor, input);
+                }
+            }
+            Err(failure) => {
+                let refusal = match failure {
+                    ClaimFailure::NotFound => Refusal::new(ErrorCode::NotFound, "no such room"),
+                    ClaimFailure::Unavailable(reason) => {
+                        tracing::warn!(room.id = %self.id, reason, "room not claimed");
+                        Refusal::new(ErrorCode::Unavailable, "the store is away").retry_after(1_000)
+                    }
+                };
+                waiting.into_iter().for_each(|input| self.refuse(input, &refusal));
+                self.retire(myself, actor);
+            }
+        }
+    }
+
+    fn append(
+        &self,
+        myself: &ActorRef<RoomMessage>,
+        actor: &mut RoomActor,
+        rows: Vec<store::log::Row>,
+        derived: store::members::Derived,
+    ) {
+        let Phase::Serving { ownership, .. } = &mut actor.phase else { return };
+        let owned = ownership.take().expect("the state has one append in flight at most");
+        let (world, myself) = (self.context.world.clone(), myself.clone());
+        let batch = Batch { rows, write_id: world.chance.bits(), derived };
+        tokio::spawn(async move {
+            let end = owned.append(&*world.store, batch).await;
+            // The room may have ended meanwhile; then the next claim decides what became of it.
+            let _ = myself.cast(RoomMessage::Appended(Box::new(end)));
+        });
+    }
+
+    fn appended(&self, myself: &ActorRef<RoomMessage>, actor: &mut RoomActor, end: AppendEnd) {
+        let (input, back) = match end {
+            AppendEnd::Committed(ownership) => {
+                (Some(Input::Appended { marked_upto: ownership.marks_upto() }), Some(ownership))
+            }
+            AppendEnd::Refused(ownership, error) => {
+                tracing::warn!(room.id = %self.id, %error, "the store refused an append");
+                (Some(Input::AppendRefused(error)), Some(ownership))
+            }
+            AppendEnd::Fenced { committed } => {
+                tracing::info!(room.id = %self.id, committed, "another owner has the room");
+                (committed.then_some(Input::Appended { marked_upto: 0 }), None)
+            }
+            AppendEnd::Broken(reason) => {
+                tracing::error!(room.id = %self.id, reason, "the log contradicts its owner: the room stops");
+                (None, None)
+            }
+        };
+        let is_owner = back.is_some();
+        if let Phase::Serving { ownership, state } = &mut actor.phase {
+            *ownership = back;
+            state.set_owner(is_owner);
+        }
+        if let Some(input) = input {
+            self.decide(myself, actor, input);
+        }
+        if !is_owner {
+            // Whoever waits for an answer asks the next owner.
+            self.context.audiences.room_ended(self.id);
+            self.retire(myself, actor);
+        }
+    }
+
+    fn load_writer(&self, myself: &ActorRef<RoomMessage>, writer: WriterId) {
+        let (store, id, myself) = (Arc::clone(&self.context.world.store), self.id, myself.clone());
+        tokio::spawn(async move {
+            let mark = store.writer_mark(id, writer).await;
+            let _ = myself.cast(RoomMessage::WriterLoaded { writer, mark });
+        });
+    }
+
+    fn load_target(&self, myself: &ActorRef<RoomMessage>, writer: WriterId, target: Seq) {
+        let (store, id, myself) = (Arc::clone(&self.context.world.store), self.id, myself.clone());
+        tokio::spawn(async move {
+            let found = store.rows_after(id, target - 1, target, 1).await.map(|rows| {
+                rows.first().map(|row| Target { author: row.from, is_said: state::is_said(&row.kind) })
+            });
+            let _ = myself.cast(RoomMessage::TargetLoaded { writer, target, found });
+        });
+    }
+}
+
+async fn claim(world: &World, id: RoomId, creates: bool) -> Result<Claimed, ClaimFailure> {
+    let store: &dyn Store = &*world.store;
+    let unavailable = |error: StoreError| ClaimFailure::Unavailable(error.to_string());
+    // An id that nobody has made a room of leaves no trace in the store.
+    let known = store.room(id).await.map_err(unavailable)?.is_some()
+        || store.statics(id, 0).await.map_err(unavailable)?.is_some();
+    if !known && !creates {
+        return Err(ClaimFailure::NotFound);
+    }
+    let mut nonces = || world.chance.bits();
+    let recovered = owner::claim(store, id, &mut nonces).await.map_err(|error| match error {
+        ClaimError::Contended => ClaimFailure::Unavailable("another owner claims it".to_owned()),
+        ClaimError::Store(error) => unavailable(error),
+    })?;
+    let ownership = recovered.ownership;
+    let roster = store::reader::roster(store, id, ownership.member_seq()).await.map_err(unavailable)?;
+    if roster.is_none() && !creates {
+        return Err(ClaimFailure::NotFound);
+    }
+    let deleted =
+        store::reader::deleted(store, id, &recovered.rows, ownership.head()).await.map_err(unavailable)?;
+    let recovery = Recovery {
+        epoch: ownership.epoch(),
+        log_head: ownership.head(),
+        rows: recovered.rows,
+        marks: recovered.marks,
+        roster,
+        deleted,
+    };
+    Ok(Claimed { ownership, recovery })
+}
+
+/// Who hears it.
+impl Room {
+    fn hello(&self, state: &RoomState) -> Hello {
+        Hello {
+            epoch: state.epoch(),
+            incarnation: state.incarnation(),
+            head: state.head(),
+            recent: state.recent().cloned().collect(),
+        }
+    }
+
+    fn deliver(&self, actor: &mut RoomActor, delivery: state::Delivery) {
+        let Phase::Serving { state, .. } = &actor.phase else { return };
+        self.context.heads.moved(self.id, state.head());
+        let undelivered = match &actor.audience {
+            Some(link) => link.deliver(state.epoch(), delivery).err(),
+            None => Some(Box::new(delivery)),
+        };
+        if let Some(delivery) = undelivered {
+            actor.audience = None; // it ended, or nobody listens: only those who wait for an answer are told
+            delivery.acks.into_iter().for_each(|(to, ack)| self.context.audiences.answer(to, ack));
+        }
+    }
+
+    fn admit(&self, actor: &mut RoomActor, admit: state::Admit) {
+        let Phase::Serving { state, .. } = &actor.phase else { return };
+        let mut admit = Box::new(admit);
+        if let Some(link) = &actor.audience {
+            match link.admit(state.epoch(), admit) {
+                Ok(()) => return,
+                Err(back) => admit = back,
+            }
+        }
+        let hello = self.hello(state);
+        actor.audience = self.context.audiences.start(self.id, hello);
+        let left = match &actor.audience {
+            Some(link) => link.admit(state.epoch(), admit).err(),
+            None => Some(admit),
+        };
+        if let Some(admit) = left {
+            let code = ErrorCode::Unavailable;
+            admit.session.outbox.notify(Notice::Shut { room: self.id, id: admit.opened.id, code });
+        }
+    }
+
+    fn typing(&self, actor: &RoomActor, user: UserId) {
+        let Phase::Serving { state, .. } = &actor.phase else { return };
+        if let (Some(link), Ok(())) = (&actor.audience, state.may_read(user)) {
+            link.typing(user);
+        }
+    }
+}
+
+/// Ending.
+impl Room {
+    fn retire_if_idle(&self, myself: &ActorRef<RoomMessage>, actor: &mut RoomActor) {
+        let idle = match &actor.phase {
+            Phase::Asleep | Phase::Ended => true,
+            Phase::Claiming(_) => false,
+            // The content of an ephemeral room ends with its actor: it stays while somebody listens.
+            Phase::Serving { state, .. } => {
+                state.is_idle() && (state.durability() == Durability::Durable || actor.audience.is_none())
+            }
+        };
+        if idle {
+            self.retire(myself, actor);
+        }
+    }
+
+    /// From now on the next use starts another actor. What is in the mailbox already is still answered.
+    fn retire(&self, myself: &ActorRef<RoomMessage>, actor: &mut RoomActor) {
+        actor.phase = Phase::Ended;
+        self.context.rooms.forget(self.id, myself.get_id());
+        let _ = myself.drain();
+    }
+
+    fn refuse(&self, input: Input, refusal: &Refusal) {
+        match input {
+            Input::Open(open) => {
+                open.session.outbox.notify(Notice::Shut { room: self.id, id: open.id, code: refusal.code })
+            }
+            Input::Send(send) => {
+                refuse_send(self.id, send.reply, send.draft.writer, send.draft.n, refusal.clone());
+            }
+            Input::Command { reply, .. } | Input::Create { reply, .. } => {
+                _ = reply.send(Err(refusal.clone()))
+            }
+            Input::Recent(recent) => _ = recent.reply.send(Err(refusal.code)),
+            Input::WriterLoaded { .. }
+            | Input::TargetLoaded { .. }
+            | Input::Appended { .. }
+            | Input::AppendRefused(_) => {}
+        }
+    }
+}
+
+fn ended() -> Refusal {
+    Refusal::new(ErrorCode::Unavailable, "the room restarts").retry_after(50)
+}
+
+fn refuse_send(room: RoomId, to: ReplyTo, writer: WriterId, n: u64, refusal: Refusal) {
+    match to {
+        ReplyTo::Session { session, attempt } => {
+            session.outbox.notify(Notice::Refused { room, writer, n, attempt, refusal });
+        }
+        ReplyTo::Once(reply) => _ = reply.send(Err(refusal)),
+    }
+}

@@ -1,0 +1,117 @@
+//! The newest entries of a room, in memory: they answer joins without the store, and say who wrote what.
+
+use std::collections::VecDeque;
+
+use protocol::{Entry, Seq, client::HistoryFrom, entry::Mask};
+
+/// Entries held at most.
+pub(crate) const RING_ENTRIES: usize = 100;
+/// Bytes of bodies held at most; the newest entry is held however large.
+pub(crate) const RING_BYTES: usize = 256 * 1024;
+
+/// Consecutive entries, oldest first. A deletion masks its target here too.
+#[derive(Debug, Default)]
+pub(crate) struct Ring {
+    entries: VecDeque<Entry>,
+    bytes: usize,
+}
+
+impl Ring {
+    /// Adds the next entry and drops the oldest ones past the bounds.
+    pub(crate) fn push(&mut self, entry: Entry) {
+        self.bytes += size(&entry);
+        self.entries.push_back(entry);
+        while self.entries.len() > RING_ENTRIES || (self.bytes > RING_BYTES && self.entries.len() > 1) {
+            if let Some(dropped) = self.entries.pop_front() {
+                self.bytes -= size(&dropped);
+            }
+        }
+    }
+
+    /// Withholds the body of `target` from now on.
+    pub(crate) fn mask(&mut self, target: Seq) {
+        if let Some(index) = self.index_of(target) {
+            let entry = &mut self.entries[index];
+            self.bytes -= size(entry);
+            entry.body = None;
+            entry.masked = Some(Mask::Deleted);
+        }
+    }
+
+    /// The entry with this number, if it is held.
+    pub(crate) fn get(&self, seq: Seq) -> Option<&Entry> {
+        self.index_of(seq).map(|index| &self.entries[index])
+    }
+
+    /// All held entries, oldest first.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.iter()
+    }
+
+    /// The oldest held entry's number.
+    pub(crate) fn first(&self) -> Option<Seq> {
+        self.entries.front().map(|entry| entry.seq)
+    }
+
+    /// At most `limit` entries from there, as far as they are held.
+    pub(crate) fn page(&self, from: Option<HistoryFrom>, limit: usize) -> Vec<Entry> {
+        let (above, below, newest) = match from {
+            None => (0, Seq::MAX, true),
+            Some(HistoryFrom::Before(seq)) => (0, seq, true),
+            Some(HistoryFrom::After(seq)) => (seq, Seq::MAX, false),
+            Some(HistoryFrom::Around(seq)) => (seq.saturating_sub(limit as u64 / 2 + 1), Seq::MAX, false),
+        };
+        let within = || self.entries.iter().filter(|entry| entry.seq > above && entry.seq < below);
+        let skipped = if newest { within().count().saturating_sub(limit) } else { 0 };
+        within().skip(skipped).take(limit).cloned().collect()
+    }
+
+    fn index_of(&self, seq: Seq) -> Option<usize> {
+        let index = usize::try_from(seq.checked_sub(self.first()?)?).ok()?;
+        (index < self.entries.len()).then_some(index)
+    }
+}
+
+fn size(entry: &Entry) -> usize {
+    entry.body.as_ref().map_or(0, |body| body.as_json().len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use protocol::{Body, Kind, UserId};
+
+    fn entry(seq: Seq, text: &str) -> Entry {
+        Entry {
+            seq,
+            at: 0,
+            from: UserId::from_u128(1),
+            kind: Kind::Message,
+            target: None,
+            body: Some(Body::text(text).unwrap()),
+            masked: None,
+            writer: None,
+            n: None,
+        }
+    }
+
+    #[test]
+    fn the_oldest_go_first_by_number_and_by_size() {
+        let mut ring = Ring::default();
+        (1..=150).for_each(|seq| ring.push(entry(seq, "x")));
+        assert_eq!((ring.first(), ring.iter().count()), (Some(51), RING_ENTRIES));
+        let large = "y".repeat(15 * 1024);
+        (151..=200).for_each(|seq| ring.push(entry(seq, &large)));
+        assert!(ring.bytes <= RING_BYTES && ring.get(200).is_some() && ring.get(151).is_none());
+    }
+
+    #[test]
+    fn a_masked_entry_has_no_body() {
+        let mut ring = Ring::default();
+        (5..=7).for_each(|seq| ring.push(entry(seq, "secret")));
+        ring.mask(6);
+        ring.mask(99);
+        assert_eq!(ring.get(6).and_then(|entry| entry.masked), Some(Mask::Deleted));
+        assert!(ring.get(6).unwrap().body.is_none() && ring.get(7).unwrap().body.is_some());
+    }
+}

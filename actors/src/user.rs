@@ -1,0 +1,153 @@
+//! A user's actor: awake while there is something to decide, passive otherwise.
+
+mod map;
+pub(crate) mod state;
+
+use std::{sync::Arc, time::Duration};
+
+use protocol::{CloseCode, ServerFrame, SessionId, UserId, client::PresenceStatus, server::OwnStatus};
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+use tokio::sync::oneshot;
+
+use crate::{
+    World,
+    presence::{Presence, PresenceMessage},
+    session::{Class, Refusal, Session},
+    users::{Allowance, SignedOut},
+};
+pub(crate) use map::{UserMap, UserSupervisor};
+use state::{Output, UserState};
+
+/// What a user's actor is told.
+pub(crate) enum UserMessage {
+    /// A socket was identified.
+    Connect { session: Session, reply: oneshot::Sender<Result<Arc<Allowance>, Refusal>> },
+    /// It is gone.
+    Disconnect(SessionId),
+    /// The user chose a status on it.
+    SetStatus { session: SessionId, status: PresenceStatus },
+    /// End sockets.
+    SignOut { which: SignedOut, code: CloseCode },
+    /// The pause after the last socket is over.
+    ReturnedOrLeft,
+    /// Nothing happened for a while, if `turn` is still the latest.
+    Idle { turn: u64 },
+    /// Fail, to see what happens then.
+    #[cfg(test)]
+    Panic,
+}
+
+/// The actor.
+pub(crate) struct User {
+    pub(crate) id: UserId,
+    pub(crate) world: World,
+    pub(crate) presence: Presence,
+    pub(crate) map: Arc<UserMap>,
+}
+
+/// What the actor keeps between messages.
+pub(crate) struct UserActor {
+    /// `None` once it was put away.
+    state: Option<Box<UserState>>,
+    turn: u64,
+}
+
+impl Actor for User {
+    type Msg = UserMessage;
+    type State = UserActor;
+    type Arguments = Box<UserState>;
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<UserMessage>,
+        state: Box<UserState>,
+    ) -> Result<UserActor, ActorProcessingErr> {
+        self.await_idleness(&myself, 0);
+        Ok(UserActor { state: Some(state), turn: 0 })
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<UserMessage>,
+        message: UserMessage,
+        actor: &mut UserActor,
+    ) -> Result<(), ActorProcessingErr> {
+        let Some(state) = &mut actor.state else { return Ok(()) };
+        let mut outputs = Vec::new();
+        match message {
+            UserMessage::Connect { session, reply } => {
+                let id = session.id;
+                let result = state.connect(session, self.world.settings.user_sessions, &mut outputs);
+                let is_in = result.is_ok();
+                if reply.send(result).is_err() && is_in {
+                    state.disconnect(id, &mut outputs); // it went before it was in
+                }
+            }
+            UserMessage::Disconnect(session) => state.disconnect(session, &mut outputs),
+            UserMessage::SetStatus { session, status } => state.set_status(session, status, &mut outputs),
+            UserMessage::SignOut { which, code } => state.sign_out(which, code),
+            UserMessage::ReturnedOrLeft => state.returned_or_left(&mut outputs),
+            UserMessage::Idle { turn } if turn == actor.turn => {
+                let _ = myself.drain(); // what arrives meanwhile wakes the next actor
+                return Ok(());
+            }
+            UserMessage::Idle { .. } => {
+                self.await_idleness(&myself, actor.turn);
+                return Ok(());
+            }
+            #[cfg(test)]
+            UserMessage::Panic => panic!("asked to fail"),
+        }
+        actor.turn += 1;
+        outputs.into_iter().for_each(|output| self.perform(&myself, state, output));
+        Ok(())
+    }
+
+    async fn post_stop(
+        &self,
+        myself: ActorRef<UserMessage>,
+        actor: &mut UserActor,
+    ) -> Result<(), ActorProcessingErr> {
+        if let Some(state) = actor.state.take() {
+            self.map.put_away(self.id, myself.get_id(), state);
+        }
+        Ok(())
+    }
+}
+
+impl User {
+    fn perform(&self, myself: &ActorRef<UserMessage>, state: &UserState, output: Output) {
+        match output {
+            Output::Show(status) => self.show(status),
+            Output::TellOwn(status) => {
+                let frame = ServerFrame::Status(OwnStatus { status });
+                for session in state.sessions() {
+                    let bytes = self.world.encode.encode(&frame, session.outbox.encoding());
+                    let _ = session.outbox.push(&[bytes], Class::Answer); // full: the outbox ends the connection
+                }
+            }
+            Output::AwaitReturn => {
+                let pause = Duration::from_millis(self.world.settings.offline_after_ms);
+                myself.send_after(pause, || UserMessage::ReturnedOrLeft);
+            }
+        }
+    }
+
+    fn show(&self, status: PresenceStatus) {
+        let (user, at) = (self.id, self.world.clock.now());
+        self.presence.tell(PresenceMessage::Shown { user, status, at });
+        if status == PresenceStatus::Offline {
+            let store = Arc::clone(&self.world.store);
+            tokio::spawn(async move {
+                if let Err(error) = store.put_last_seen(user, at).await {
+                    tracing::warn!(user.id = %user, %error, "last seen not kept");
+                }
+            });
+        }
+    }
+
+    fn await_idleness(&self, myself: &ActorRef<UserMessage>, turn: u64) {
+        let idle = Duration::from_millis(self.world.settings.user_idle_ms);
+        myself.send_after(idle, move || UserMessage::Idle { turn });
+    }
+}
