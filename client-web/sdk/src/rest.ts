@@ -20,7 +20,7 @@ export interface OwnProfile extends Profile {
 /** A sign-in, as it is listed. */
 export interface Device {
   device: Id;
-  label: string | null;
+  label: string;
   created_at: Millis;
   last_used_at: Millis;
   current: boolean;
@@ -40,6 +40,8 @@ export interface Room {
 /** A room with the reader's place in it. `role` is null for who is not a member. */
 export interface MyRoom extends Room {
   role: Role | null;
+  /** `invited`: may join, and is in the user's list until then. Absent in answers that are not about a membership. */
+  state?: "joined" | "invited" | "banned" | "none";
   head?: Seq;
   unread?: number;
   read_seq?: Seq;
@@ -51,8 +53,10 @@ export interface Member {
   user: Profile;
   role: Role;
   state: "joined" | "invited" | "banned";
+  /** Told to administrators, and to oneself. */
   muted_until?: Millis | null;
-  since: Millis;
+  /** The entry that made this state. */
+  since_seq: Seq;
 }
 export interface Invite {
   id: Id;

@@ -78,6 +78,9 @@ export class Rookery extends Emitter<RookeryEvents> {
   #typedAt = new Map<Id, number>();
   #status: PresenceStatus = "online";
   #started: Promise<void> | null = null;
+  #connectedBefore = false;
+  /** Rooms learned of since the list was last asked for. */
+  #learned = new Set<Id>();
   /** Whose things are kept in the store. */
   #user: Id = "";
 
@@ -106,7 +109,7 @@ export class Rookery extends Emitter<RookeryEvents> {
   /** Loads the rooms, takes up what was left unsent, connects. Needs a sign-in, or a refresh token or cookie to make one. */
   start(): Promise<void> {
     this.#started ??= this.#start().catch((error) => {
-      this.#started = null;
+      this.stop();
       throw error;
     });
     return this.#started;
@@ -118,6 +121,7 @@ export class Rookery extends Emitter<RookeryEvents> {
     this.#sender?.stop();
     this.#sender = null;
     this.#started = null;
+    this.#connectedBefore = false;
   }
 
   /** Stops for good, when the page or process is done with this object. */
@@ -146,7 +150,8 @@ export class Rookery extends Emitter<RookeryEvents> {
   /** Takes a room that a REST call answered into the list. */
   learnRoom(room: MyRoom): void {
     if (room.peer) this.people.learn([room.peer]);
-    if (room.role) this.#setRooms(listRoom(this.#rooms, room));
+    this.#learned.add(room.id);
+    if (room.role || room.state === "invited") this.#setRooms(listRoom(this.#rooms, room));
     else this.forgetRoom(room.id);
   }
 
@@ -157,6 +162,8 @@ export class Rookery extends Emitter<RookeryEvents> {
 
   /** Reads the list of rooms again. */
   async loadRooms(): Promise<void> {
+    const learned = new Set<Id>();
+    this.#learned = learned;
     let rooms: RoomMap = new Map();
     let cursor: string | null | undefined;
     do {
@@ -168,7 +175,9 @@ export class Rookery extends Emitter<RookeryEvents> {
       this.people.learn(page.items.flatMap((room) => room.peer ?? []));
       cursor = page.next;
     } while (cursor);
-    this.#setRooms(rooms);
+    // A room that was entered while the list was on its way is not in it.
+    const entered = [...learned].flatMap((id) => this.#rooms.get(id) ?? []).filter((room) => !rooms.has(room.id));
+    this.#setRooms(new Map([...rooms, ...entered.map((room) => [room.id, room] as const)]));
   }
 
   open(room: Id): void {
@@ -282,6 +291,9 @@ export class Rookery extends Emitter<RookeryEvents> {
   #ready(limits: Parameters<Sender["connected"]>[0]): void {
     for (const [room, seq] of this.#reads) this.connection.send({ type: "read", room, seq });
     this.#reads.clear();
+    // What the user joined or left elsewhere meanwhile is not in the stream.
+    if (this.#connectedBefore) void this.loadRooms().catch(() => {});
+    this.#connectedBefore = true;
     if (this.#status !== "online") this.connection.send({ type: "status", status: this.#status });
     this.#sender?.connected(limits);
     for (const room of withoutLine(this.#rooms).slice(0, LAST_LINES_AT_START)) this.#wantLastLine(room);
@@ -377,7 +389,7 @@ export class Rookery extends Emitter<RookeryEvents> {
   /** Where every room stopped: the open ones by their timelines, the others by their heads. */
   #resume(): Record<Id, Resume> {
     const open = this.timelines.resume();
-    const others = this.rooms.filter((room) => !this.timelines.isOpen(room.id));
+    const others = this.rooms.filter((room) => room.role && !this.timelines.isOpen(room.id));
     const rest = others.slice(0, RESUME_ROOMS - Object.keys(open).length);
     return { ...Object.fromEntries(rest.map((room) => [room.id, { after: room.head, open: false }])), ...open };
   }

@@ -26,7 +26,9 @@ export function listRoom(rooms: RoomMap, room: MyRoom): RoomMap {
   const told = room.last && SAID.has(room.last.kind) ? room.last : null;
   const last = newer(known?.last ?? null, told);
   const unread = head === room.head && read_seq === room.read_seq ? (room.unread ?? 0) : (known?.unread ?? Math.max(0, head - read_seq));
-  return new Map(rooms).set(room.id, { ...known, ...room, head, read_seq, last, unread });
+  // What an answer leaves out is empty, not as it was.
+  const bare = { name: null, topic: null, peer: known?.peer ?? null };
+  return new Map(rooms).set(room.id, { ...bare, ...room, head, read_seq, last, unread });
 }
 
 export function dropRoom(rooms: RoomMap, room: Id): RoomMap {

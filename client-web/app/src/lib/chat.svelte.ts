@@ -8,6 +8,8 @@ import { router } from "./route.svelte.js";
 
 /** Set while somebody is signed in here, so that a visitor is not asked to refresh what does not exist. */
 const SIGNED_IN = "rookery.signed_in";
+/** Invitations by name come without a sound: the list is read again this often while somebody looks. */
+const LIST_EVERY_MS = 60_000;
 /** A notice is shown this long. */
 const NOTICE_MS = 6_000;
 
@@ -49,6 +51,9 @@ class Chat {
     rookery.on("skipped", () => this.tell("You were away for long: older messages load as you scroll up."));
     rookery.people.on("profiles", (profiles) => profiles.forEach((profile) => this.profiles.set(profile.id, profile)));
     rookery.people.on("presence", (users) => users.forEach((user) => this.presence.set(user.user, user.status)));
+    setInterval(() => {
+      if (document.visibilityState === "visible" && this.link.state === "ready") void rookery.loadRooms().catch(() => {});
+    }, LIST_EVERY_MS);
     rookery.people.on("typing", ({ room, users }) => this.typing.set(room, users));
   }
 
