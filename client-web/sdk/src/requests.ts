@@ -1,7 +1,13 @@
 /** Requests over the socket: each has a number, and its answer carries it back. */
 import type { Connection } from "./connection.js";
+import type { Clock } from "./platform.js";
 import { Refusal } from "./rest.js";
-import type { ClientFrame, HistoryFrom, Id, PageOfLog, ServerFrame } from "./wire.js";
+import { TRANSIENT_CODES, type ClientFrame, type HistoryFrom, type Id, type PageOfLog, type ServerFrame } from "./wire.js";
+
+/** Attempts at a page that the server is too busy for. */
+const ATTEMPTS = 5;
+/** Before the next one, where the server names no time. */
+const AGAIN_MS = 1_000;
 
 type Numbered = Extract<ClientFrame, { id: number }>;
 interface Waiting {
@@ -13,7 +19,7 @@ interface Waiting {
 export class Requests {
   #waiting = new Map<number, Waiting>();
 
-  constructor(private readonly connection: Connection) {
+  constructor(private readonly clock: Clock, private readonly connection: Connection) {
     connection.on("down", () => this.#abandon());
   }
 
@@ -26,8 +32,20 @@ export class Requests {
     });
   }
 
-  /** A page of a room's log. */
+  /** A page of a room's log. Waits and asks again where the server says that it is asked too often. */
   async history(room: Id, from?: HistoryFrom, limit?: number): Promise<PageOfLog> {
+    for (let attempt = 1; ; attempt++) {
+      try {
+        return await this.#page(room, from, limit);
+      } catch (error) {
+        const again = error instanceof Refusal && TRANSIENT_CODES.has(error.code) && attempt < ATTEMPTS;
+        if (!again) throw error;
+        await new Promise<void>((over) => this.clock.setTimeout(over, error.retryAfterMs ?? AGAIN_MS));
+      }
+    }
+  }
+
+  async #page(room: Id, from?: HistoryFrom, limit?: number): Promise<PageOfLog> {
     const frame = await this.ask((id) => ({ type: "history", id, room, ...(from && { from }), ...(limit && { limit }) }));
     if (frame.type !== "page") throw new Refusal("invalid", `a ${frame.type} answered a history request`, 0);
     return frame;

@@ -16,6 +16,8 @@ import { RESUME_ROOMS, type Body, type Entry, type ErrorCode, type Id, type Kind
 /** Sent at most this often while the user types; the others forget it after five seconds. */
 const TYPING_EVERY_MS = 3_000;
 
+/** Who reads along in a lively room moves the mark with every line; the server hears of it this often. */
+const READS_EVERY_MS = 300;
 /** Between two readings of last lines: five a second are far below what a server allows. */
 const LAST_LINE_EVERY_MS = 200;
 /** More rooms than this without a line are no concern of the first screen. */
@@ -97,7 +99,7 @@ export class Rookery extends Emitter<RookeryEvents> {
     this.connection = new Connection(this.#platform, this.auth, {
       url: socketUrl(server), client: `rookery-sdk/${client}`, resume: () => this.#resume(),
     });
-    this.#requests = new Requests(this.connection);
+    this.#requests = new Requests(this.#platform.clock, this.connection);
     this.timelines = new Timelines(this.#platform, this.connection, this.#requests);
     this.people = new People(this.#platform, this.connection, this.rest);
     this.#wire();
@@ -230,7 +232,8 @@ export class Rookery extends Emitter<RookeryEvents> {
   markRead(room: Id, seq: Seq): void {
     if (seq <= Math.max(this.#reads.get(room) ?? 0, this.#rooms.get(room)?.read_seq ?? 0)) return;
     this.#setRooms(applyRead(this.#rooms, room, seq));
-    if (!this.connection.send({ type: "read", room, seq })) this.#reads.set(room, seq);
+    if (this.#reads.size === 0) this.#platform.clock.setTimeout(() => this.#tellReads(), READS_EVERY_MS);
+    this.#reads.set(room, seq);
   }
 
   /** The user is typing. May be called at every key. */
@@ -261,6 +264,10 @@ export class Rookery extends Emitter<RookeryEvents> {
     this.connection.start();
   }
 
+  #tellReads(): void {
+    for (const [room, seq] of this.#reads) if (this.connection.send({ type: "read", room, seq })) this.#reads.delete(room);
+  }
+
   #wire(): void {
     this.auth.on("session", (session) => this.emit("session", session));
     this.auth.on("signed_out", ({ reason }) => void this.#signedOut(reason));
@@ -289,8 +296,7 @@ export class Rookery extends Emitter<RookeryEvents> {
   }
 
   #ready(limits: Parameters<Sender["connected"]>[0]): void {
-    for (const [room, seq] of this.#reads) this.connection.send({ type: "read", room, seq });
-    this.#reads.clear();
+    this.#tellReads();
     // What the user joined or left elsewhere meanwhile is not in the stream.
     if (this.#connectedBefore) void this.loadRooms().catch(() => {});
     this.#connectedBefore = true;
