@@ -2,21 +2,30 @@
 //!
 //! * [`world`]: how a store is made for a test, and what tests are made of;
 //! * [`check`]: the invariants of a log, from the stored rows alone;
-//! * [`owner`]: the cases.
+//! * [`log`], [`owner`], [`reader`], [`members`], [`accounts`], [`marks`]: the cases;
+//! * [`rivals`]: two owners over a log with [`faults`].
 //!
 //! Another database joins with a function like [`world::memory`] and one line at the end of this file.
 
 #![allow(clippy::unwrap_used, reason = "an unwrap in a test is an assertion")]
 
+mod accounts;
 mod check;
+mod faults;
+mod lagging;
+mod log;
+mod marks;
+mod members;
 mod owner;
+mod reader;
+mod rivals;
 mod world;
 
 /// Makes tests of the cases, each with a store of its own.
 macro_rules! cases {
     ($open:path; $($area:ident { $($case:ident),+ $(,)? })+) => {
         $(mod $area {
-            $(#[tokio::test]
+            $(#[tokio::test(start_paused = true)]
             async fn $case() {
                 let home = $open();
                 crate::$area::$case(home.store()).await;
@@ -29,6 +38,18 @@ macro_rules! cases {
 macro_rules! suite {
     ($open:path) => {
         cases! { $open;
+            log {
+                a_bucket_is_made_once,
+                a_take_over_needs_the_epoch_and_where_given_the_last_row,
+                an_append_needs_the_epoch_and_the_last_row,
+                a_refused_append_leaves_nothing_derived,
+                late_copies_of_old_requests_change_nothing,
+                ranges_are_bounded_on_both_sides,
+                rows_come_back_as_they_were_written,
+                heads_come_in_the_order_of_the_rooms,
+                marks_only_move_forward,
+                the_newest_bucket_is_found_from_any_hint,
+            }
             owner {
                 the_first_claim_makes_the_room,
                 a_later_claim_fences_the_earlier_owner,
@@ -38,6 +59,46 @@ macro_rules! suite {
                 member_seq_follows_membership_and_room_entries,
                 a_batch_that_does_not_fit_is_broken_and_writes_nothing,
                 sending_an_append_again_changes_nothing,
+            }
+            rivals {
+                two_owners_over_a_faulty_log_never_lie,
+            }
+            reader {
+                a_page_lies_where_it_was_asked_for,
+                who_may_read_what,
+                since_joined_begins_at_the_last_joining,
+                an_ephemeral_or_deleted_or_unknown_room_is_not_found,
+                deleted_bodies_are_masked,
+                deletions_above_the_masks_are_folded,
+                memberships_above_the_tables_are_folded,
+                a_roster_folds_what_the_log_has_above_the_tables,
+                the_writer_is_shown_to_its_own_user_alone,
+            }
+            members {
+                derived_rows_only_move_forward,
+                rooms_are_found_by_a_part_of_their_name,
+                listings_go_on_where_they_ended,
+                cursors_of_nobody_are_refused,
+                rooms_of_somebody_are_those_joined_or_invited_to,
+                sharing_a_room_needs_both_to_be_in_it,
+                masks_come_by_range,
+                invitations_are_kept_counted_and_withdrawn,
+            }
+            accounts {
+                names_and_addresses_are_unique_ignoring_case,
+                making_an_account_twice_is_making_it_once,
+                accounts_are_found_by_id_name_and_prefix,
+                profiles_passwords_and_states_change,
+                blocks_come_and_go,
+                tokens_rotate_from_the_current_one_only,
+                sign_ins_end_alone_or_all_but_one,
+                a_ticket_is_taken_once_and_in_time,
+                signing_keys_go_but_never_the_newest,
+            }
+            marks {
+                read_marks_only_move_forward,
+                last_seen_only_moves_forward,
+                the_audit_log_comes_newest_first_in_parts,
             }
         }
     };

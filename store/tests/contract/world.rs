@@ -2,11 +2,14 @@
 
 use std::sync::Arc;
 
-use protocol::{Body, Kind, RoomId, Seq, UserId, WriterId};
+use protocol::{
+    Body, Kind, RoomId, Seq, UserId, WriterId,
+    entry::{Durability, HistoryAccess, Visibility},
+};
 use rookery_store::{
-    Store,
+    RoomLog, Store,
     log::Row,
-    members::Derived,
+    members::{Derived, RoomRecord},
     memory::MemoryStore,
     owner::{AppendEnd, Batch, Ownership, Recovered, claim},
     sqlite::{SqliteOptions, SqliteStore},
@@ -37,6 +40,7 @@ pub(crate) fn sqlite() -> Home {
 
 pub(crate) const ROOM: RoomId = RoomId::from_u128(0xb0);
 pub(crate) const ALICE: UserId = UserId::from_u128(0xa1);
+pub(crate) const BOB: UserId = UserId::from_u128(0xb2);
 pub(crate) const TAB: WriterId = WriterId::from_u128(0x7ab);
 
 /// SplitMix64: the same numbers in every run.
@@ -52,13 +56,17 @@ impl Chance {
         bits ^ (bits >> 31)
     }
 
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
+        self.number() % bound
+    }
+
     pub(crate) fn nonce(&mut self) -> u128 {
         (u128::from(self.number()) << 64) | u128::from(self.number())
     }
 }
 
-pub(crate) async fn claimed(store: &dyn Store, room: RoomId, chance: &mut Chance) -> Recovered {
-    claim(store, room, &mut || chance.nonce()).await.expect("nobody else claims")
+pub(crate) async fn claimed(log: &dyn RoomLog, room: RoomId, chance: &mut Chance) -> Recovered {
+    claim(log, room, &mut || chance.nonce()).await.expect("nobody else claims")
 }
 
 /// A message of Alice's.
@@ -105,4 +113,22 @@ pub(crate) async fn fill(
         owner = committed(owner.append(store, batch(rows, chance)).await);
     }
     owner
+}
+
+/// A public room whose whole history is read.
+pub(crate) fn record(room: RoomId, name: &str) -> RoomRecord {
+    RoomRecord {
+        room,
+        visibility: Visibility::Public,
+        durability: Durability::Durable,
+        history: HistoryAccess::All,
+        name: name.to_owned(),
+        topic: String::new(),
+        slow_mode_s: 0,
+        created_at: 1_000,
+        created_by: ALICE,
+        joined: 0,
+        deleted: false,
+        applied_seq: 1,
+    }
 }
