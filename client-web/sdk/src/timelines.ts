@@ -27,12 +27,21 @@ export interface TimelinesEvents {
 export class Timelines extends Emitter<TimelinesEvents> {
   #timelines = new Map<Id, Timeline>();
   #wanted = new Set<Id>();
+  /** What the last identification asked to resume. */
+  #resumed = new Set<Id>();
+  #opening = new Set<Id>();
+  /** Rooms whose closing the server has not yet answered; it refuses to open them until then. */
+  #closing = new Map<Id, Promise<unknown>>();
   #paging = new Map<Id, Promise<boolean>>();
 
   constructor(private readonly platform: Platform, private readonly connection: Connection, private readonly requests: Requests) {
     super();
-    connection.on("ready", () => { for (const room of this.#wanted) if (!this.#knows(room)) void this.#ask(room); });
-    connection.on("down", () => { for (const room of this.#timelines.keys()) this.#put(room, { type: "disconnected" }); });
+    connection.on("ready", () => this.#ready());
+    connection.on("down", () => {
+      this.#closing.clear();
+      this.#opening.clear();
+      for (const room of this.#timelines.keys()) this.#put(room, { type: "disconnected" });
+    });
   }
 
   get(room: Id): Timeline {
@@ -53,7 +62,7 @@ export class Timelines extends Emitter<TimelinesEvents> {
   close(room: Id): void {
     if (!this.#wanted.delete(room)) return;
     this.#put(room, { type: "disconnected" });
-    void this.requests.ask((id) => ({ type: "close", id, room })).catch(() => {});
+    if (this.connection.state === "ready") this.#tellClosed(room);
   }
 
   forget(room: Id): void {
@@ -64,6 +73,7 @@ export class Timelines extends Emitter<TimelinesEvents> {
   /** Where the open rooms stopped. */
   resume(): Record<Id, Resume> {
     const known = [...this.#wanted].filter((room) => this.#knows(room));
+    this.#resumed = new Set(known);
     return Object.fromEntries(known.map((room) => {
       const timeline = this.get(room);
       return [room, { after: lastSeq(timeline), open: true, incarnation: timeline.incarnation! }];
@@ -94,6 +104,19 @@ export class Timelines extends Emitter<TimelinesEvents> {
     }
   }
 
+  /** Opens and closes what has changed since the resume was written. */
+  #ready(): void {
+    for (const room of this.#wanted) if (!this.#resumed.has(room)) void this.#ask(room);
+    for (const room of this.#resumed) if (!this.#wanted.has(room)) this.#tellClosed(room);
+  }
+
+  #tellClosed(room: Id): void {
+    const closing = this.requests.ask((id) => ({ type: "close", id, room })).catch(() => {}).finally(() => {
+      if (this.#closing.get(room) === closing) this.#closing.delete(room);
+    });
+    this.#closing.set(room, closing);
+  }
+
   async #older(room: Id): Promise<boolean> {
     const timeline = this.get(room);
     if (!hasOlder(timeline)) return false;
@@ -105,14 +128,22 @@ export class Timelines extends Emitter<TimelinesEvents> {
   }
 
   async #ask(room: Id): Promise<void> {
-    const timeline = this.get(room);
-    const position = this.#knows(room) ? { after: lastSeq(timeline), incarnation: timeline.incarnation! } : {};
+    if (this.#opening.has(room)) return;
+    this.#opening.add(room);
     try {
-      await this.requests.ask((id) => ({ type: "open", id, room, ...position }));
+      await this.#closing.get(room);
+      if (this.#wanted.has(room)) await this.requests.ask((id) => ({ type: "open", id, room, ...this.#position(room) }));
     } catch (error) {
       // A broken connection is no refusal: the next one opens the room again.
       if (error instanceof Refusal && error.code !== "unreachable") this.#refused(room, error.code, error.retryAfterMs);
+    } finally {
+      this.#opening.delete(room);
     }
+  }
+
+  #position(room: Id): { after?: Seq; incarnation?: number } {
+    const timeline = this.get(room);
+    return timeline.incarnation === null ? {} : { after: lastSeq(timeline), incarnation: timeline.incarnation };
   }
 
   #knows(room: Id): boolean {

@@ -342,6 +342,27 @@ describe("hearing", () => {
     expect(alice.timeline(room.id).entries[0]!.body).toBeUndefined();
   });
 
+  test("a room that is left and entered again at once is opened again when it is closed", async () => {
+    const alice = await opened();
+    alice.closeRoom(room.id);
+    alice.open(room.id);
+    await until(() => alice.timeline(room.id).live, "the room");
+    world.server.say(room, "again");
+    await until(() => seqs(alice).length === 1, "the entry");
+    expect(world.server.heardFrames.map((frame) => frame.type)).toEqual(["identify", "open", "close", "open"]);
+  });
+
+  test("a known room that is entered while the connection comes up is opened", async () => {
+    const alice = await opened();
+    alice.closeRoom(room.id);
+    await settle();
+    world.server.kill();
+    await until(() => alice.connection.state === "waiting", "the loss");
+    world.server.up = true;
+    alice.connection.on("state", ({ state }) => { if (state === "ready") alice.open(room.id); });
+    await until(() => alice.timeline(room.id).live, "the room");
+  });
+
   test("read marks set without a connection are told afterwards", async () => {
     world.server.room("quiet");
     const alice = await opened();

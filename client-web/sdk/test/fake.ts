@@ -222,6 +222,7 @@ export class FakeServer {
   #open(socket: FakeSocket, name: string, after?: number, incarnation?: number, request?: number): void {
     const room = this.rooms.get(name);
     if (!room) return socket.tell({ type: "error", ...(request && { id: request }), code: "not_found", message: "", room: name });
+    if (request && socket.open.has(name)) return socket.tell({ type: "error", id: request, code: "conflict", message: "", room: name });
     socket.open.add(name);
     const void_ = after !== undefined && (incarnation !== undefined && incarnation !== room.incarnation || after > room.head);
     if (void_) socket.tell({ type: "reset", room: name, head: room.head, incarnation: room.incarnation });
