@@ -85,8 +85,13 @@ mod tests {
 
     #[test]
     fn broken_headers_are_no_context() {
-        for header in ["", "00-zz", "01-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
-            "00-00000000000000000000000000000000-00f067aa0ba902b7-01", "00-4bf92f3577b34da6a3ce929d0e0e473é-0f067aa0ba902b7-01"] {
+        for header in [
+            "",
+            "00-zz",
+            "01-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+            "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e473é-0f067aa0ba902b7-01",
+        ] {
             assert_eq!(TraceContext::parse(header), None, "{header}");
         }
     }
