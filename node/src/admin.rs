@@ -1,0 +1,18 @@
+//! What operators ask of a server.
+//!
+//! In reading order:
+//!
+//! * `request`: the commands, as `rookery admin` sends them;
+//! * `office`: carries them out, on a running server or on a store that nobody else has open;
+//! * `server`: HTTP over a Unix socket, and over TCP for health checks and metrics;
+//! * `caller`: the other end of the socket.
+//!
+//! ```text
+//!   rookery admin ──POST /admin, one request──▶ server ──▶ office ──▶ store, sockets of users
+//!                 ◀─ a JSON line each item, then {"done":true} or {"error":…} ─┘
+//! ```
+
+pub(crate) mod caller;
+pub(crate) mod office;
+pub(crate) mod request;
+pub(crate) mod server;

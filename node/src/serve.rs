@@ -1,0 +1,159 @@
+//! A node from start to stop, in the order of assembly.
+
+use std::{
+    net::{SocketAddr, TcpListener},
+    sync::Arc,
+    time::Duration,
+};
+
+use actors::{Actors, World};
+use anyhow::{Context, Result};
+use gateway::{
+    Frames, Gateway, GatewayParts,
+    auth::Auth,
+    rest::{Health, RestParts, router},
+};
+use store::sqlite::SqliteStore;
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    time::{Instant, timeout_at},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    admin::{office::Office, server::AdminServer},
+    cli::say,
+    config::{self, Config, StoreKind},
+    metrics::Metrics,
+    settings,
+    world::{SystemChance, SystemClock},
+};
+
+/// From the signal to the end of everything that has not ended by itself.
+const STOP: Duration = Duration::from_secs(15);
+/// The part of it that clients have to say goodbye and requests to end.
+const CLIENTS_STOP: Duration = Duration::from_secs(8);
+
+/// Serves until a signal says stop.
+///
+/// # Errors
+/// When something can't be opened. What was opened before it is closed.
+pub(crate) async fn serve(mut config: Config) -> Result<()> {
+    let mut signals = Signals::listen()?;
+    config.listen.settle(free_port)?;
+    let store = open_store(&config.store)?;
+    let (clock, chance) = (Arc::new(SystemClock), Arc::new(SystemChance));
+    let world = World {
+        clock: clock.clone(),
+        chance: chance.clone(),
+        store: store.clone(),
+        encode: Arc::new(Frames),
+        settings: Arc::new(settings::actors(&config)),
+    };
+    let actors = Actors::start(world).await.context("the actors do not start")?;
+    let (rooms, users) = (actors.rooms.clone(), actors.users.clone());
+    let auth =
+        Auth::start(store.clone(), clock.clone(), chance.clone(), settings::auth(&config.auth)).await?;
+    let auth = Arc::new(auth);
+    let (health, tasks, stop) = (Health::default(), TaskTracker::new(), CancellationToken::new());
+    let rest = RestParts {
+        store: store.clone(),
+        rooms: rooms.clone(),
+        users: users.clone(),
+        auth: auth.clone(),
+        clock: clock.clone(),
+        chance: chance.clone(),
+        health: health.clone(),
+        tasks: tasks.clone(),
+        settings: settings::rest(&config),
+    };
+    let gateway = GatewayParts {
+        rooms,
+        users: users.clone(),
+        identifier: auth.clone(),
+        router: router(rest),
+        clock: clock.clone(),
+        chance: chance.clone(),
+        settings: settings::sockets(&config)?,
+    };
+    let gateway = Gateway::start(gateway).await?;
+    let office = Office { store: store.clone(), auth, clock, chance, users: Some(users) };
+    let metrics = Arc::new(Metrics::new(gateway.counters(), store));
+    let admin =
+        AdminServer { office, metrics, health: health.clone(), tasks: tasks.clone(), stop: stop.clone() };
+    open_admin(&admin, &config).await?;
+    health.set_started(true);
+    health.set_ready(true);
+    tracing::info!(address = %gateway.local_addr(), folder = ?config.store.folder, "ready");
+    say(&format!("Rookery is at {}/", settings::public_url(&config.listen)))?;
+
+    signals.next().await;
+    tracing::info!("stopping: a second signal ends this at once");
+    health.set_ready(false);
+    let stopping = async {
+        let deadline = Instant::now() + STOP;
+        gateway.stop(CLIENTS_STOP).await;
+        stop.cancel();
+        tasks.close();
+        // What does not end in time is not durable, and was not acknowledged.
+        let _ = timeout_at(deadline, tasks.wait()).await;
+        actors.stop(deadline.saturating_duration_since(Instant::now())).await;
+    };
+    tokio::select! {
+        () = stopping => tracing::info!("stopped"),
+        () = signals.next() => tracing::warn!("a second signal: ending at once"),
+    }
+    Ok(())
+}
+
+async fn open_admin(admin: &AdminServer, config: &Config) -> Result<()> {
+    if let Some(path) = config.admin_socket() {
+        admin.serve_socket(&path)?;
+    }
+    if let Some(address) = config.admin.address() {
+        let address = admin.serve_tcp(address, &config.admin).await?;
+        tracing::info!(%address, "health checks and metrics");
+    }
+    Ok(())
+}
+
+/// A free port in the place of port 0: links are made before anything listens. Somebody else may take it in between;
+/// then starting fails, and says so.
+fn free_port(address: SocketAddr) -> Result<SocketAddr> {
+    if address.port() != 0 {
+        return Ok(address);
+    }
+    let listener =
+        TcpListener::bind(address).with_context(|| format!("listen.address {address} can't be used"))?;
+    Ok(listener.local_addr()?)
+}
+
+/// Opens the store that the configuration names.
+pub(crate) fn open_store(config: &config::Store) -> Result<Arc<SqliteStore>> {
+    match config.kind {
+        StoreKind::Sqlite => {
+            let store = SqliteStore::open(&config.folder, settings::store(config));
+            Ok(Arc::new(store.with_context(|| format!("store.folder is {:?}", config.folder))?))
+        }
+    }
+}
+
+/// What an operator's signals ask for.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    /// Waits for the next one.
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}

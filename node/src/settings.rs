@@ -1,0 +1,138 @@
+//! The configuration in the words of the parts. What is not configurable keeps the part's own default.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use gateway::{
+    SocketSettings, TlsFiles,
+    auth::AuthSettings,
+    limits::Rate,
+    rest::{RestSettings, rates::PerSecond},
+};
+use store::sqlite::{SqliteOptions, Synchronous};
+
+use crate::config::{self, Config, reachable};
+
+const DAY_MS: u64 = 24 * 60 * 60_000;
+/// Pages of the database a MiB.
+const PAGES_PER_MIB: u32 = 256;
+
+pub(crate) fn store(config: &config::Store) -> SqliteOptions {
+    let synchronous = match config.synchronous {
+        config::Synchronous::Full => Synchronous::Full,
+        config::Synchronous::Normal => Synchronous::Normal,
+    };
+    let max_pages = (config.max_mib > 0).then(|| config.max_mib.saturating_mul(PAGES_PER_MIB));
+    SqliteOptions { synchronous, readers: config.readers, write_queue: config.write_queue, max_pages }
+}
+
+pub(crate) fn actors(config: &Config) -> actors::world::Settings {
+    let config::Rooms { idle_s, waiting, waiting_kib, offline_after_ms } = config.rooms;
+    actors::world::Settings {
+        room_idle_ms: u64::from(idle_s) * 1000,
+        offline_after_ms: offline_after_ms.into(),
+        room_waiting: waiting,
+        room_waiting_bytes: waiting_kib.saturating_mul(1024),
+        user_sessions: config.limits.sockets_per_user,
+        user_sends_per_s: config.limits.user_sends_per_second,
+        user_sends_burst: config.limits.user_sends_burst,
+        ..actors::world::Settings::default()
+    }
+}
+
+pub(crate) fn auth(config: &config::Auth) -> AuthSettings {
+    AuthSettings {
+        issuer: config.issuer.clone(),
+        access_ms: u64::from(config.access_token_minutes) * 60_000,
+        sign_in_ms: u64::from(config.sign_in_days) * DAY_MS,
+        key_ms: u64::from(config.signing_key_days) * DAY_MS,
+        ..AuthSettings::default()
+    }
+}
+
+pub(crate) fn sockets(config: &Config) -> Result<SocketSettings> {
+    let (listen, limits) = (&config.listen, &config.limits);
+    let seconds = |seconds: u32| Duration::from_secs(seconds.into());
+    let tls = listen
+        .has_tls()
+        .then(|| TlsFiles { certificate: listen.certificate.clone(), key: listen.key.clone() });
+    let public = Some(listen.public_url.clone()).filter(|url| !url.is_empty());
+    Ok(SocketSettings {
+        listen: listen.address(),
+        tls,
+        origins: listen.origins.iter().cloned().chain(public).collect(),
+        trusted_proxies: listen.trusted_proxies()?,
+        max_connections: limits.connections,
+        max_connections_per_address: limits.connections_per_address,
+        max_unidentified_per_address: limits.unidentified_per_address,
+        outbox_bytes: limits.outbox_kib * 1024,
+        write_deadline: seconds(limits.write_deadline_s),
+        heartbeat: seconds(limits.heartbeat_s),
+        frames: Rate { per_second: limits.frames_per_second, burst: limits.frames_burst },
+        return_spread: seconds(limits.return_spread_s),
+        ..SocketSettings::default()
+    })
+}
+
+pub(crate) fn rest(config: &Config) -> RestSettings {
+    let (listen, limits) = (&config.listen, &config.limits);
+    RestSettings {
+        public_url: public_url(listen),
+        allowed_origins: listen.origins.clone(),
+        per_address: PerSecond::new(
+            limits.requests_per_address_per_second,
+            limits.requests_per_address_burst,
+        ),
+        per_stranger: PerSecond::new(
+            limits.sign_ins_per_address_per_second,
+            limits.sign_ins_per_address_burst,
+        ),
+        per_user: PerSecond::new(limits.requests_per_user_per_second, limits.requests_per_user_burst),
+        ..RestSettings::default()
+    }
+}
+
+/// Where people find this server, without a slash at the end.
+pub(crate) fn public_url(listen: &config::Listen) -> String {
+    if !listen.public_url.is_empty() {
+        return listen.public_url.clone();
+    }
+    let scheme = if listen.has_tls() { "https" } else { "http" };
+    format!("{scheme}://{}", reachable(listen.address()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn defaults() -> Config {
+        Config::load(None).unwrap()
+    }
+
+    /// What the default file says is what the parts do without it.
+    fn agrees(ours: impl std::fmt::Debug, theirs: impl std::fmt::Debug) {
+        assert_eq!(format!("{ours:#?}"), format!("{theirs:#?}"));
+    }
+
+    #[test]
+    fn the_default_file_says_what_the_parts_do_by_themselves() {
+        let config = defaults();
+        agrees(store(&config.store), SqliteOptions::default());
+        agrees(actors(&config), actors::world::Settings::default());
+        agrees(auth(&config.auth), AuthSettings::default());
+        agrees(sockets(&config).unwrap(), SocketSettings::default());
+        agrees(rest(&config), RestSettings::default());
+    }
+
+    #[test]
+    fn the_public_url_is_the_address_unless_told() {
+        let mut listen = defaults().listen;
+        listen.settle(|_| Ok("0.0.0.0:81".parse()?)).unwrap();
+        assert_eq!(public_url(&listen), "http://127.0.0.1:81");
+        listen.settle(|_| Ok("[::1]:82".parse()?)).unwrap();
+        listen.certificate = "c.pem".into();
+        assert_eq!(public_url(&listen), "https://[::1]:82");
+        listen.public_url = "https://chat.example".into();
+        assert_eq!(public_url(&listen), "https://chat.example");
+    }
+}
