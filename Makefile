@@ -1,0 +1,62 @@
+# make run    a server with its web client, on http://127.0.0.1:8080/
+# make test   every test there is
+# make check  formatting, lints, documentation, licences
+# make bench  the measurements
+# make clean  back to the sources
+#
+# Each installs what it needs from Debian's archive when it may (root or sudo without a password), and otherwise names
+# it. Rust comes from rustup and is never installed here.
+
+SHELL := /bin/sh
+NODE_LEAST := 20
+DATA ?= data
+
+.PHONY: run test check bench clean rust node chromium web
+
+run: rust web
+	cargo build --release --locked
+	ROOKERY__STORE__FOLDER="$(DATA)" target/release/rookery serve
+
+test: rust web chromium
+	cargo build --locked
+	cargo test --workspace --locked
+	cd client-web && npm test && npm run test:integration && npm run test:browser
+
+check: rust web
+	cargo fmt --all -- --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --locked
+	scripts/deny
+	cd client-web && npm run check
+
+bench: rust
+	cargo bench --workspace --locked
+
+clean:
+	cargo clean
+	rm -rf client-web/dist client-web/node_modules
+
+# What the targets above need.
+
+rust:
+	@scripts/need cargo "the Rust toolchain: https://rustup.rs"
+	@scripts/need cc build-essential
+	@scripts/need pkg-config pkg-config
+
+node:
+	@scripts/need node nodejs
+	@scripts/need npm npm
+	@node -e 'const [major] = process.versions.node.split("."); if (major < $(NODE_LEAST)) { \
+		console.error("Node.js " + process.version + " is too old: the web client needs $(NODE_LEAST) or later"); \
+		process.exit(1); }'
+
+chromium:
+	@scripts/need chromium chromium
+
+web: node client-web/dist/index.html
+
+client-web/node_modules/.package-lock.json: client-web/package-lock.json
+	cd client-web && npm ci --no-audit --no-fund
+
+client-web/dist/index.html: client-web/node_modules/.package-lock.json $(shell find client-web/app client-web/sdk/src client-web/*.ts client-web/package.json -type f 2>/dev/null)
+	cd client-web && npm run build
