@@ -107,7 +107,6 @@ impl AudienceState {
         for (reply, ack) in acks {
             match reply {
                 ReplyTo::Once(reply) => _ = reply.send(Ok((ack.seq, ack.at))),
-                ReplyTo::Session { session, .. } if self.index.contains_key(&session.id) => {}
                 ReplyTo::Session { session, .. } => answer(&*self.framer.encode, &session, ack),
             }
         }
@@ -174,7 +173,8 @@ impl AudienceState {
         }
     }
 
-    /// All at once, for tests and for the rare moments when nothing may be pending.
+    /// All at once.
+    #[cfg(test)]
     pub(crate) fn flush(&mut self) {
         while let Some(mut flight) = self.take_flight() {
             self.push_some(&mut flight, usize::MAX);
@@ -322,20 +322,21 @@ impl Member {
             true => Vec::new(),
             false => flight.acks.remove(&self.session.id).map(|(_, acks)| acks).unwrap_or_default(),
         };
-        // Behind: its own entries in the log are its acks. Ahead: it has seen them there.
+        // Behind, or ahead because it has read the log: answered apart, unless it saw its own entries there.
         if !self.is_live || self.at >= flight.last {
-            return;
+            return self.answer(framer, acks);
         }
         let outbox = &*self.session.outbox;
         let encoding = outbox.encoding();
         let Some(frame) = flight.frame_for(framer, self.at, encoding) else {
-            return self.fall_behind(framer.room, flight.last);
+            self.fall_behind(framer.room, flight.last);
+            return self.answer(framer, acks);
         };
         let pushed = if acks.is_empty() {
             outbox.push(&[frame], Class::Stream)
         } else {
-            let acks = acks.iter().map(|ack| framer.ack(*ack, encoding));
-            outbox.push(&std::iter::once(frame).chain(acks).collect::<Vec<_>>(), Class::Stream)
+            let answers = acks.iter().map(|ack| framer.ack(*ack, encoding));
+            outbox.push(&std::iter::once(frame).chain(answers).collect::<Vec<_>>(), Class::Stream)
         };
         match pushed {
             Pushed::Taken => {
@@ -344,9 +345,17 @@ impl Member {
                     outbox.settle(ack.room, ack.writer, ack.n);
                 }
             }
-            Pushed::Full => self.fall_behind(framer.room, flight.last),
+            Pushed::Full => {
+                self.fall_behind(framer.room, flight.last);
+                self.answer(framer, acks);
+            }
             Pushed::Dead => flight.dead.push(self.session.id),
         }
+    }
+
+    /// In the outbox's reserve, which holds the answers to all that a session may have unanswered.
+    fn answer(&self, framer: &Framer, acks: Vec<Ack>) {
+        acks.into_iter().for_each(|ack| answer(&*framer.encode, &self.session, ack));
     }
 
     fn fall_behind(&mut self, room: RoomId, head: Seq) {

@@ -38,6 +38,7 @@ pub(crate) struct Waiting {
     pub(crate) commands: Vec<CommandReply>,
     pub(crate) trace: TraceContext,
     /// Holds the room's admission until the entry is durable.
+    #[expect(dead_code, reason = "it is held, not read")]
     pub(crate) permit: Option<Permit>,
 }
 

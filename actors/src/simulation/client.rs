@@ -6,11 +6,11 @@ use std::{
 };
 
 use bytes::Bytes;
-use protocol::{DeviceId, Encoding, Entry, ErrorCode, RoomId, Seq, ServerFrame, SessionId, UserId, WriterId};
+use protocol::{DeviceId, Encoding, Entry, RoomId, Seq, ServerFrame, SessionId, UserId, WriterId};
 
 use crate::{
     Encode, Notice, Outbox, Session,
-    session::{Class, Pushed},
+    session::{Class, Pushed, Refusal},
 };
 
 /// Frames as their JSON, without a header.
@@ -100,6 +100,8 @@ pub(crate) struct Client {
     pub(crate) acked: BTreeMap<u64, Seq>,
     /// What was said under each `n`.
     pub(crate) texts: BTreeMap<u64, String>,
+    /// For the failure's message.
+    pub(crate) last_refusal: Option<Refusal>,
     /// Not to be shown any more: their deletion was received.
     deleted: Vec<Seq>,
 }
@@ -126,6 +128,7 @@ impl Client {
             received: BTreeMap::new(),
             acked: BTreeMap::new(),
             texts: BTreeMap::new(),
+            last_refusal: None,
             deleted: Vec::new(),
         }
     }
@@ -158,6 +161,12 @@ impl Client {
         self.outbox.inner.lock().unwrap().unanswered.insert(n, said);
     }
 
+    /// Something that can be deleted.
+    pub(crate) fn newest_message(&self) -> Option<Seq> {
+        let is_message = |n: &u64| self.texts.get(n).is_some_and(|text| text.starts_with("message"));
+        self.acked.iter().rev().find(|(n, _)| is_message(n)).map(|(_, seq)| *seq)
+    }
+
     /// Everything unanswered, as its next attempt.
     pub(crate) fn again(&self) -> Vec<(u64, Said)> {
         let mut inner = self.outbox.inner.lock().unwrap();
@@ -165,19 +174,12 @@ impl Client {
         inner.unanswered.iter().map(|(n, said)| (*n, said.clone())).collect()
     }
 
-    pub(crate) fn take_notice(&self) -> Option<Notice> {
-        self.outbox.inner.lock().unwrap().notices.pop_front()
+    pub(crate) fn has_notices(&self) -> bool {
+        !self.outbox.inner.lock().unwrap().notices.is_empty()
     }
 
-    /// A definite refusal of the latest attempt: the counter is free, and so are those above it.
-    pub(crate) fn refused(&mut self, n: u64, attempt: u32, code: ErrorCode) -> bool {
-        let mut inner = self.outbox.inner.lock().unwrap();
-        let latest = inner.unanswered.get(&n).is_some_and(|said| said.attempt == attempt);
-        if !latest || attempt > 1 || code == ErrorCode::OutOfOrder {
-            return latest;
-        }
-        inner.unanswered.remove(&n);
-        true
+    pub(crate) fn take_notice(&self) -> Option<Notice> {
+        self.outbox.inner.lock().unwrap().notices.pop_front()
     }
 
     /// Reads one frame.

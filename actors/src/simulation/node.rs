@@ -9,7 +9,7 @@ use protocol::{
     server::{Closed, Entries},
 };
 use store::{
-    Store,
+    RoomLog, Store,
     memory::MemoryStore,
     owner::{self, AppendEnd, Batch, Ownership},
     reader,
@@ -29,7 +29,7 @@ use crate::{
         state::{Admit, Delivery, Input, Output, Recovery, RoomState, Send, Target, is_said},
     },
     rooms::{Command, Draft, NewRoom, Open},
-    session::{Class, Pushed, Session},
+    session::{Class, Pushed, Refusal, Session},
 };
 
 const ROOM: RoomId = RoomId::from_u128(7);
@@ -94,7 +94,7 @@ pub(crate) struct Node {
     to_audience: VecDeque<ToAudience>,
     audience: Option<AudienceState>,
     clients: Vec<Client>,
-    commands: Vec<oneshot::Receiver<Result<store::members::RoomRecord, crate::session::Refusal>>>,
+    commands: Vec<oneshot::Receiver<Result<store::members::RoomRecord, Refusal>>>,
     now: u64,
     generation: u128,
     pub(crate) seen: Seen,
@@ -180,6 +180,8 @@ impl Node {
                 if self.clients[who].is_dead() {
                     self.cut(who);
                 }
+                // What got no answer for a while is asked again.
+                self.clients[who].is_opening = false;
                 self.open(who);
                 self.repeat(who);
             }
@@ -198,7 +200,8 @@ impl Node {
                 moved |= self.clients[who].read();
                 self.session_turn(who);
             }
-            if !busy && !moved && self.clients.iter().all(|client| client.behind.is_none()) {
+            let at_rest = |client: &Client| client.behind.is_none() && !client.has_notices();
+            if !busy && !moved && self.clients.iter().all(at_rest) {
                 return;
             }
         }
@@ -210,12 +213,8 @@ impl Node {
         let rows = self.runtime.block_on(self.store.rows_after(ROOM, 0, Seq::MAX, usize::MAX)).unwrap();
         assert!(rows.iter().zip(1..).all(|(row, seq)| row.seq == seq), "the log has no holes");
         for client in &self.clients {
-            assert!(
-                client.unanswered().is_empty(),
-                "{:?} waits for ever: {:?}",
-                client.user,
-                client.unanswered()
-            );
+            let unanswered = client.unanswered();
+            assert!(unanswered.is_empty(), "{:?}: {unanswered:?}: {:?}", client.user, client.last_refusal);
             assert_eq!(client.at, Some(rows.len() as Seq), "{:?} has heard everything", client.user);
             for (n, seq) in &client.acked {
                 let row = &rows[usize::try_from(*seq).unwrap() - 1];
@@ -248,9 +247,10 @@ impl Node {
         }
         let n = client.next;
         client.next += 1;
-        let own = client.acked.values().copied().next_back().filter(|_| self.dice.one_in(6));
+        let own = client.newest_message().filter(|_| self.dice.one_in(6));
         let kind = if own.is_some() { Kind::Deletion } else { Kind::Message };
-        let said = Said { kind, target: own, text: format!("{who}-{n}-{}", self.dice.next()), attempt: 1 };
+        let text = format!("{kind}-{who}-{n}-{}", self.dice.next());
+        let said = Said { kind, target: own, text, attempt: 1 };
         self.seen.deletions += usize::from(own.is_some());
         client.say(n, said.clone());
         self.send(who, n, said);
@@ -357,7 +357,7 @@ impl Node {
                 while self.clients[who].read() {}
                 self.open(who);
             }
-            Some(Notice::Refused { n, attempt, refusal, .. }) => self.refused(who, n, attempt, &refusal),
+            Some(Notice::Refused { n, refusal, .. }) => self.refused(who, n, refusal),
             Some(Notice::Opened { .. } | Notice::UserEnded | Notice::End(_)) | None => {}
         }
         self.catch_up(who);
@@ -372,31 +372,17 @@ impl Node {
         let _ = client.outbox.push(&[PlainJson.encode(&frame, protocol::Encoding::Json)], Class::Answer);
     }
 
-    fn refused(&mut self, who: usize, n: u64, attempt: u32, refusal: &crate::session::Refusal) {
+    /// What is refused stays as it is and is sent again later, except what is in the log already.
+    fn refused(&mut self, who: usize, n: u64, refusal: Refusal) {
         let client = &mut self.clients[who];
-        if !client.refused(n, attempt, refusal.code) {
-            return;
+        if refusal.code == ErrorCode::Stored {
+            // Too old to compare: the client reads its own entry back before it forgets the message.
+            let rows = self.runtime.block_on(self.store.rows_after(ROOM, 0, Seq::MAX, usize::MAX)).unwrap();
+            let own = rows.iter().find(|row| row.writer == client.writer && row.n == n).expect("stored");
+            client.outbox.settle(ROOM, client.writer, n);
+            client.acked.insert(n, own.seq);
         }
-        if refusal.code == ErrorCode::OutOfOrder {
-            return; // an earlier one was refused or lost: all are sent again in order
-        }
-        // The counter was not consumed: everything from it on is said anew with counters that follow.
-        let mut left: Vec<Said> = client.unanswered().into_iter().map(|(_, said)| said).collect();
-        let above: Vec<u64> = client.unanswered().keys().copied().filter(|other| *other > n).collect();
-        if above.len() != left.len() || attempt > 1 {
-            return;
-        }
-        above.iter().for_each(|other| _ = client.outbox.settle(ROOM, client.writer, *other));
-        client.next = n;
-        for said in left.drain(..) {
-            let n = client.next;
-            client.next += 1;
-            client.say(n, Said { attempt: 1, ..said });
-        }
-        let again = self.clients[who].unanswered();
-        for (n, said) in again {
-            self.send(who, n, said);
-        }
+        client.last_refusal = Some(refusal);
     }
 
     fn catch_up(&mut self, who: usize) {
@@ -498,7 +484,9 @@ impl Node {
     }
 
     fn audience_turn(&mut self) {
-        let Some(message) = self.to_audience.pop_front() else { return };
+        let Some(message) = self.to_audience.pop_front() else {
+            return self.audience.iter_mut().for_each(AudienceState::flush);
+        };
         let Some(audience) = &mut self.audience else { return };
         match message {
             ToAudience::Deliver(epoch, delivery) => {
@@ -526,7 +514,8 @@ impl Node {
     }
 
     fn append_turn(&mut self) {
-        let (Some(batch), Some(ownership)) = (self.append.take(), self.ownership.take()) else { return };
+        let Some(batch) = self.append.take() else { return };
+        let ownership = self.ownership.take().expect("owned between two appends");
         match self.runtime.block_on(ownership.append(&*self.store, batch)) {
             AppendEnd::Committed(ownership) => {
                 let marked_upto = ownership.marks_upto();
@@ -540,7 +529,8 @@ impl Node {
     /// The room's actor fails: what was in its mailbox is lost, and the append under way may or may not happen.
     fn restart_room(&mut self) {
         self.seen.room_restarts += 1;
-        if let (Some(batch), Some(ownership)) = (self.append.take(), self.ownership.take()) {
+        if let Some(batch) = self.append.take() {
+            let ownership = self.ownership.take().expect("owned between two appends");
             if self.dice.one_in(2) {
                 self.runtime.block_on(ownership.append(&*self.store, batch));
             } else {
