@@ -29,7 +29,6 @@ export class Server {
         PATH: process.env["PATH"] ?? "",
         ROOKERY__LISTEN__ADDRESS: address,
         ROOKERY__STORE__FOLDER: join(this.folder, "data"),
-        ROOKERY__WEB__FOLDER: here("../dist"),
         ...this.more,
       },
       stdio: ["ignore", "pipe", "pipe"],

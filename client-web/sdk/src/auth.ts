@@ -60,6 +60,7 @@ export interface AuthOptions {
 export class Auth extends Emitter<AuthEvents> {
   #session: LiveSession | null = null;
   #refreshToken: string | undefined;
+  #leaving = false;
   #refreshing: Promise<LiveSession> | null = null;
   #channel: Channel;
 
@@ -112,17 +113,21 @@ export class Auth extends Emitter<AuthEvents> {
   async signOut(): Promise<void> {
     const token = this.#session?.access_token;
     const refresh = this.#refreshToken;
+    // The server ends the sockets before it answers; that is not somebody else's doing.
+    this.#leaving = true;
     try {
       await this.#call("DELETE", "/v1/sessions/current", refresh ? { refresh_token: refresh } : {}, token);
     } catch (error) {
       if (!(error instanceof Refusal) || error.status !== 401) throw error;
+    } finally {
+      this.#leaving = false;
     }
     this.#ended("asked", true);
   }
 
-  /** The server has ended the sign-in; what is here is void. */
-  ended(): void {
-    this.#ended("ended", true);
+  /** The server has ended the sign-in of this device; what is here is void, unless there is a new one already. */
+  ended(device = this.#session?.device): void {
+    if (!this.#leaving && this.#session?.device === device) this.#ended("ended", true);
   }
 
   /** Takes a changed profile of the user's into the session. */
@@ -189,16 +194,18 @@ export class Auth extends Emitter<AuthEvents> {
     const had = this.#session;
     this.#session = null;
     this.#refreshToken = undefined;
-    if (tell) this.#channel.post({ type: "signed_out", user: had?.user.id } satisfies TabMessage);
+    if (tell && had) this.#channel.post({ type: "signed_out", device: had.device, reason } satisfies TabMessage);
     this.emit("signed_out", { reason });
   }
 
   #heard(message: TabMessage): void {
-    const user = this.#session?.user.id;
-    if (message.type === "session" && message.session.user.id === user) this.#adopt(message.session, false);
+    const mine = this.#session;
+    if (!mine) return;
+    if (message.type === "signed_out") {
+      if (message.device === mine.device && !this.#leaving) this.#ended(message.reason, false);
+    } else if (message.session.user.id === mine.user.id) this.#adopt(message.session, false);
     // The cookie is one for all tabs: from now on it speaks for somebody else.
-    else if (message.type === "session" && user) this.#ended("other_user", false);
-    else if (message.type === "signed_out" && user && message.user === user) this.#ended("asked", false);
+    else this.#ended("other_user", false);
   }
 
   async #call<T>(method: string, path: string, body?: unknown, token?: string): Promise<T> {
@@ -216,7 +223,7 @@ export class Auth extends Emitter<AuthEvents> {
   }
 }
 
-type TabMessage = { type: "session"; session: LiveSession } | { type: "signed_out"; user: Id | undefined };
+type TabMessage = { type: "session"; session: LiveSession } | { type: "signed_out"; device: Id; reason: SignedOutReason };
 
 /** How long the token lives, from its own claims: both are the server's times. */
 function tokenLife(token: string): number | null {

@@ -199,6 +199,7 @@ export class Connection extends Emitter<ConnectionEvents> {
 
   #closed(code: number, reason: string): void {
     const stood = this.#state === "ready";
+    const device = this.#welcome?.device;
     this.#socket = null;
     this.#welcome = null;
     this.platform.clock.clearTimeout(this.#timer);
@@ -207,19 +208,20 @@ export class Connection extends Emitter<ConnectionEvents> {
     if (stood) this.emit("down", undefined);
     const way = this.#goodbye && !this.#goodbye.reconnect && comeBack(code) === "resume" ? "no" : comeBack(code);
     if (way === "no") return this.#halt("stopped", reason || this.#goodbye?.reason);
-    if (way === "reauthenticate") return void this.#reauthenticate(code, wait);
+    if (code === SIGNED_OUT || code === DISABLED) this.auth.ended(device);
+    if (this.#state === "offline") return;
+    if (way === "reauthenticate") return void this.#reauthenticate(wait);
     this.#retry(wait);
   }
 
-  async #reauthenticate(code: number, wait: number): Promise<void> {
-    const final = code === SIGNED_OUT || code === DISABLED;
+  async #reauthenticate(wait: number): Promise<void> {
     this.#refused += 1;
     if (this.#refused > REFUSALS) return this.auth.ended();
     this.#become("waiting");
     try {
       await this.auth.refresh();
     } catch (error) {
-      if (final || (error instanceof Refusal && error.status === 401)) return this.#halt("offline");
+      if (error instanceof Refusal && error.status === 401) return this.#halt("offline");
     }
     if (this.#state === "waiting") this.#retry(wait);
   }

@@ -134,7 +134,14 @@ export class Rookery extends Emitter<RookeryEvents> {
 
   /** Ends the sign-in and forgets what was kept for this user here. */
   async signOut(): Promise<void> {
-    await this.auth.signOut();
+    const connected = this.connection.state !== "offline";
+    this.connection.stop();
+    try {
+      await this.auth.signOut();
+    } catch (error) {
+      if (connected) this.connection.start();
+      throw error;
+    }
   }
 
   get me(): Id {

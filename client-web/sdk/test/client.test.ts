@@ -466,9 +466,25 @@ describe("tabs", () => {
     world.server.decide = () => "ignore";
     two.send(room.id, "secret");
     await until(() => world.server.of("send").length === 1, "the send");
+    const reasons: string[] = [];
+    for (const tab of [one, two]) tab.on("signed_out", ({ reason }) => reasons.push(reason));
     await one.signOut();
     await until(() => two.auth.session === null, "the other tab");
     await settle();
     expect(await world.store.sends(id("alice"))).toEqual([]);
+    expect(reasons).toEqual(["asked", "asked"]);
+  });
+
+  test("a new sign-in stands when the sockets of the old one are closed", async () => {
+    const alice = await opened();
+    const reasons: string[] = [];
+    alice.on("signed_out", ({ reason }) => reasons.push(reason));
+    world.server.device = id("new device");
+    await alice.signIn("alice", "password");
+    world.server.closeAll(4103);
+    await until(() => alice.connection.state === "waiting", "the loss");
+    await until(() => alice.connection.state === "ready", "the return");
+    expect(reasons).toEqual([]);
+    expect(alice.connection.welcome!.device).toBe(id("new device"));
   });
 });

@@ -114,6 +114,8 @@ export class FakeServer {
   rooms = new Map<string, FakeRoom>();
   heardFrames: ClientFrame[] = [];
   refreshes = 0;
+  /** Of the sign-ins from now on. */
+  device = id("device");
   /** Access tokens that the socket takes; refreshing makes new ones. */
   good = new Set<string>();
   up = true;
@@ -200,18 +202,20 @@ export class FakeServer {
   };
 
   #tokens = 0;
+  #devices = new Map<string, string>();
   #session(): object {
     const token = `token-${++this.#tokens}`;
     this.good.add(token);
+    this.#devices.set(token, this.device);
     const user = { id: id("alice"), name: "alice", display_name: "Alice", colour: "#336699", created_at: 0 };
-    return { user, device: id("device"), access_token: token, expires_at: this.clock.now() + 600_000, refresh_token: `r${token}` };
+    return { user, device: this.device, access_token: token, expires_at: this.clock.now() + 600_000, refresh_token: `r${token}` };
   }
 
   #identify(socket: FakeSocket, frame: ClientFrame & { type: "identify" }): void {
     if (!this.good.has(frame.token ?? "")) return socket.closed(4101);
     socket.user = id("alice");
     socket.tell({
-      type: "welcome", id: frame.id!, version: 1, user: socket.user, device: id("device"), session: id("session"),
+      type: "welcome", id: frame.id!, version: 1, user: socket.user, device: this.#devices.get(frame.token!)!, session: id("session"),
       server_time: this.clock.now(), expires_at: this.clock.now() + 600_000, heartbeat_ms: this.heartbeat, limits: DEFAULT_LIMITS,
     });
     for (const [room, { after, open, incarnation }] of Object.entries(frame.resume ?? {})) {

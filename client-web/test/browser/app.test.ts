@@ -9,7 +9,12 @@ import { PASSWORD, Person } from "./person.js";
 let server: Server;
 let people: Person[] = [];
 
-beforeAll(async () => { server = await new Server().start(); });
+beforeAll(async () => {
+  server = await new Server().start();
+  const built = readFileSync(new URL("../../dist/index.html", import.meta.url), "utf8");
+  // The application is part of the binary: an old one would pass or fail for reasons that are gone.
+  if ((await (await fetch(server.url)).text()) !== built) throw new Error("the server holds another build of the page: build it again");
+});
 afterAll(async () => server.stop());
 afterEach(async () => {
   const leaving = people;

@@ -10,7 +10,7 @@ const PASSWORD = "correct horse battery";
 beforeAll(async () => { server = await new Server().start(); });
 afterAll(async () => {
   for (const rookery of open) rookery.close();
-  await server.stop();
+  await server?.stop();
 });
 
 let names = 0;
