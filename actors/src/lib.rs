@@ -22,6 +22,8 @@ mod admission;
 mod audience;
 mod children;
 mod heads;
+#[cfg(test)]
+mod live_tests;
 mod presence;
 mod room;
 pub mod rooms;

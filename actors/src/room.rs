@@ -133,7 +133,7 @@ enum Phase {
     /// What is asked for meanwhile waits; bounded by the room's admission.
     Claiming(Vec<Input>),
     /// `ownership` is away while an append is on its way.
-    Serving { state: Box<RoomState>, ownership: Option<Ownership> },
+    Serving { state: Box<RoomState>, ownership: Option<Box<Ownership>> },
     /// Nothing is accepted any more.
     Ended,
 }
@@ -253,7 +253,7 @@ impl Room {
                     link.hello(self.hello(&state));
                     actor.audience = Some(link);
                 }
-                actor.phase = Phase::Serving { state, ownership: Some(ownership) };
+                actor.phase = Phase::Serving { state, ownership: Some(Box::new(ownership)) };
                 for input in waiting {
                     self.take(myself, actor, input);
                 }
@@ -310,7 +310,7 @@ impl Room {
         };
         let is_owner = back.is_some();
         if let Phase::Serving { ownership, state } = &mut actor.phase {
-            *ownership = back;
+            *ownership = back.map(Box::new);
             state.set_owner(is_owner);
         }
         if let Some(input) = input {
@@ -435,7 +435,8 @@ impl Room {
             Phase::Claiming(_) => false,
             // The content of an ephemeral room ends with its actor: it stays while somebody listens.
             Phase::Serving { state, .. } => {
-                state.is_idle() && (state.durability() == Durability::Durable || actor.audience.is_none())
+                let is_heard = || self.context.audiences.existing(self.id).is_some();
+                state.is_idle() && (state.durability() == Durability::Durable || !is_heard())
             }
         };
         if idle {

@@ -340,7 +340,7 @@ impl Rooms {
         Err(Refusal::new(ErrorCode::Unavailable, "the room restarts").retry_after(50))
     }
 
-    fn child(&self, room: RoomId) -> Result<Arc<Child<RoomMessage, Mailbox>>, Refusal> {
+    pub(crate) fn child(&self, room: RoomId) -> Result<Arc<Child<RoomMessage, Mailbox>>, Refusal> {
         let settings = &self.context.world.settings;
         let child = self.context.rooms.get_or_spawn(room, &self.supervisor, || {
             let admission = Admission::new(settings.room_waiting, settings.room_waiting_bytes);

@@ -4,7 +4,7 @@
 //! The states and the store are the real ones; mailboxes are queues that this file empties as chance wills; a session
 //! is the small model in [`client`] of what the gateway does. A failing run prints its seed.
 
-mod client;
+pub(crate) mod client;
 mod node;
 
 use node::Node;

@@ -87,7 +87,7 @@ impl Actor for User {
             UserMessage::SetStatus { session, status } => state.set_status(session, status, &mut outputs),
             UserMessage::SignOut { which, code } => state.sign_out(which, code),
             UserMessage::ReturnedOrLeft => state.returned_or_left(&mut outputs),
-            UserMessage::Idle { turn } if turn == actor.turn => {
+            UserMessage::Idle { turn } if turn == actor.turn && !state.is_awaited() => {
                 let _ = myself.drain(); // what arrives meanwhile wakes the next actor
                 return Ok(());
             }

@@ -142,6 +142,11 @@ impl Users {
         Ok(())
     }
 
+    /// How many users are connected and asleep.
+    pub fn passive(&self) -> usize {
+        self.map.passive()
+    }
+
     /// Hear no more about them.
     pub fn unwatch(&self, session: SessionId, users: &[UserId]) {
         self.presence.tell(PresenceMessage::Unwatch { session, users: users.to_vec() });

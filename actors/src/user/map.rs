@@ -49,6 +49,10 @@ impl UserMap {
         }
     }
 
+    pub(crate) fn passive(&self) -> usize {
+        self.slots.iter().filter(|slot| matches!(slot.value(), Slot::Passive(_))).count()
+    }
+
     fn tell_slot(self: &Arc<Self>, user: UserId, slot: &mut Slot, message: UserMessage) {
         let woken = match slot {
             Slot::Passive(state) => self.wake(user, Box::new(state.take()), vec![message]),

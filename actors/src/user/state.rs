@@ -51,6 +51,11 @@ impl UserState {
         self.sessions.is_empty() && self.shown == PresenceStatus::Offline
     }
 
+    /// Whether the last socket is gone and others were not told yet.
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.sessions.is_empty() && self.shown != PresenceStatus::Offline
+    }
+
     pub(crate) fn sessions(&self) -> impl Iterator<Item = &Session> {
         self.sessions.iter().map(|socket| &socket.session)
     }
