@@ -334,9 +334,17 @@ export class Rookery extends Emitter<RookeryEvents> {
     const before = this.#rooms;
     this.#setRooms(applyHeads(this.#rooms, heads));
     for (const { room, head } of heads) {
-      if (!before.has(room)) void this.rest.room(room).then((told) => this.learnRoom(told)).catch(() => {});
+      if (!before.has(room)) void this.#learnOf(room);
       else if (head > before.get(room)!.head && !this.timelines.isOpen(room)) this.#wantLastLine(room);
     }
+  }
+
+  /** A room that somebody else has brought this user into, or that was entered on another device. */
+  async #learnOf(room: Id): Promise<void> {
+    const told = await this.rest.room(room).catch(() => null);
+    if (!told) return;
+    this.learnRoom(told);
+    if (this.#rooms.has(room) && !told.last) this.#wantLastLine(room);
   }
 
   #wantLastLine(room: Id): void {

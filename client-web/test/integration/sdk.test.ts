@@ -142,6 +142,31 @@ describe("talking", () => {
     expect((await bob.rest.room(one.id)).peer?.id).toBe(alice.me);
   });
 
+  test("a direct message from a stranger shows up by itself", async () => {
+    const [alice, bob] = [await user(), await user()];
+    const room = await alice.rest.direct(bob.me);
+    alice.learnRoom(room);
+    alice.send(room.id, "hello, stranger");
+    const shown = await until(() => bob.room(room.id), "the room in the other one's list", 10_000);
+    expect(shown.peer?.id).toBe(alice.me);
+    await until(() => bob.room(room.id)!.last?.body?.["text"] === "hello, stranger" && bob.room(room.id)!.unread > 0, "the line", 10_000);
+  });
+
+  test("a room that is entered on one device shows up on the other", async () => {
+    const [alice, bob] = [await user("twosome"), await user()];
+    const other = new Rookery({ server: server.url, client: "sdk" });
+    open.push(other);
+    await other.signIn("twosome", PASSWORD);
+    await other.start();
+    await until(() => other.connection.state === "ready", "the second device");
+    const room = await bob.rest.createRoom({ name: `room ${++names}`, visibility: "public" });
+    bob.learnRoom(await bob.rest.room(room.id));
+    alice.learnRoom(await alice.rest.join(room.id));
+    bob.send(room.id, "welcome");
+    await until(() => other.room(room.id)?.last?.body?.["text"] === "welcome", "the room on the other device", 10_000);
+    await alice.rest.leave(room.id);
+  });
+
   test("news of a room that is not open come as head and unread count, and a read mark clears them", async () => {
     const [alice, bob] = [await user(), await user()];
     const room = await roomOf(alice, bob);
