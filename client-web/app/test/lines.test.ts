@@ -7,8 +7,8 @@ const DAY = 86_400_000;
 const [ada, bob] = ["a".repeat(32), "b".repeat(32)];
 const entry = (seq: number, from: string, text: string, more: Partial<Entry> = {}): Entry => ({ seq, at: DAY + seq * 1000, from, kind: "message", body: { text }, ...more });
 const timeline = (entries: Entry[], more: Partial<Timeline> = {}): Timeline => ({ ...emptyTimeline("r".repeat(32)), incarnation: 1, entries, ...more });
-const build = (entries: Entry[], pending: PendingMessage[] = [], readUpTo: number | null = null, more: Partial<Timeline> = {}) =>
-  buildLines(timeline(entries, more), pending, { me: ada, readUpTo, dayOf: (at) => String(Math.floor(at / DAY)), now: 2 * DAY });
+const build = (entries: Entry[], pending: PendingMessage[] = [], unread: { after: number; upto: number } | null = null, more: Partial<Timeline> = {}) =>
+  buildLines(timeline(entries, more), pending, { me: ada, unread, direct: false, dayOf: (at) => String(Math.floor(at / DAY)) });
 const messages = (lines: ReturnType<typeof build>) => lines.filter((line): line is MessageLine => line.type === "message");
 
 describe("the lines of a room", () => {
@@ -41,8 +41,21 @@ describe("the lines of a room", () => {
   });
 
   test("the line of new messages stands before the first one of somebody else", () => {
-    const lines = build([entry(1, bob, "old"), entry(2, ada, "own"), entry(3, bob, "new")], [], 1);
+    const lines = build([entry(1, bob, "old"), entry(2, ada, "own"), entry(3, bob, "new")], [], { after: 1, upto: 3 });
     expect(lines.map((line) => line.type)).toEqual(["day", "message", "message", "new", "message"]);
+  });
+
+  test("what comes while somebody looks is not new", () => {
+    const lines = build([entry(1, bob, "old"), entry(2, bob, "live")], [], { after: 1, upto: 1 });
+    expect(lines.map((line) => line.type)).toEqual(["day", "message", "message"]);
+  });
+
+  test("a direct room does not tell that it was made", () => {
+    const made = entry(1, bob, "", { kind: "room", body: { created: true } });
+    const joined = entry(2, bob, "", { kind: "membership", body: { user: bob, change: "joined" } });
+    const lines = buildLines(timeline([made, joined, entry(3, bob, "hi")]), [], { me: ada, unread: null, direct: true, dayOf: () => "" });
+    expect(messages(lines)).toHaveLength(1);
+    expect(lines.some((line) => line.type === "event")).toBe(false);
   });
 
   test("a hole is shown between what is known on both sides", () => {

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { parseMarkup, type Block, type Inline } from "../src/lib/markup.js";
+import { parseMarkup, plain, type Block, type Inline } from "../src/lib/markup.js";
 
 /** A tree as a line of text, so that a test can be read. */
 const show = (nodes: Inline[]): string =>
@@ -27,6 +27,10 @@ describe("markup", () => {
     ["**unclosed", "**unclosed"],
     ["", ""],
   ])("%j is read as %j", (text, tree) => expect(line(text)).toBe(tree));
+
+  test("in one line only the words are left", () => {
+    expect(plain("**bold** `code`\n> quote\n```\nblock\n``` [x](https://example.org)")).toBe("bold code quote block x");
+  });
 
   test("HTML stays text", () => {
     expect(line("<img src=x onerror=alert(1)> <script>1</script>")).toBe("<img src=x onerror=alert(1)> <script>1</script>");

@@ -51,10 +51,11 @@ export type Happening =
 
 export interface LineOptions {
   me: Id;
-  /** Entries above this one are new; null: no line for that. */
-  readUpTo: Seq | null;
+  /** What had not been read when the room was entered; null: nothing. What comes while somebody looks is not new. */
+  unread: { after: Seq; upto: Seq } | null;
+  /** That a direct room was made and has its two members is no news to them. */
+  direct: boolean;
   dayOf(at: number): string;
-  now: number;
 }
 
 /** The text of a body; other bodies have none. */
@@ -70,15 +71,15 @@ export function buildLines(timeline: Timeline, pending: PendingMessage[], option
   const lines: Line[] = [];
   let previous: { from: Id; at: number } | null = null;
   let day = "";
-  let told = options.readUpTo === null;
+  let told = options.unread === null;
   for (const entry of entries) {
     const hole = timeline.hole && timeline.ahead[0] === entry ? timeline.hole : null;
     if (hole) lines.push({ type: "hole", key: "hole", hole });
     const line = toLine(entry, amended);
-    if (!line) continue;
+    if (!line || (options.direct && isSetUp(line))) continue;
     const today = options.dayOf(entry.at);
     if (today !== day) lines.push({ type: "day", key: `d${today}`, at: entry.at });
-    if (!told && entry.seq > options.readUpTo! && entry.from !== options.me) {
+    if (!told && line.type === "message" && isNew(entry, options)) {
       lines.push({ type: "new", key: "new" });
       told = true;
       previous = null;
@@ -91,6 +92,12 @@ export function buildLines(timeline: Timeline, pending: PendingMessage[], option
   if (timeline.hole && timeline.ahead.length === 0) lines.push({ type: "hole", key: "hole", hole: timeline.hole });
   return [...lines, ...pendingLines(pending, previous, options)];
 }
+
+const isNew = (entry: Entry, { unread, me }: LineOptions): boolean =>
+  unread !== null && entry.seq > unread.after && entry.seq <= unread.upto && entry.from !== me;
+
+const isSetUp = (line: Line): boolean =>
+  line.type === "event" && (line.what.type === "created" || (line.what.type === "membership" && line.what.change === "joined"));
 
 function pendingLines(pending: PendingMessage[], before: { from: Id; at: number } | null, options: LineOptions): PendingLine[] {
   let previous = before;

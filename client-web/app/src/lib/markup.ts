@@ -13,6 +13,12 @@ export type Block = { type: "code"; text: string } | { type: "text"; children: I
 /** Deeper nesting than this is text: a message of ten thousand stars must not cost more than one of ten. */
 const DEPTH = 4;
 
+/** A message in one line, without its markup. */
+export function plain(text: string): string {
+  const flat = (nodes: Inline[]): string => nodes.map((node) => ("children" in node ? flat(node.children) : node.text)).join("");
+  return parseMarkup(text).map((block) => (block.type === "code" ? block.text : flat(block.children))).join(" ").replace(/\s+/g, " ");
+}
+
 const FENCE = /```[^\n`]*\n([\s\S]*?)\n?```|```([^\n]+?)```/g;
 
 /** The blocks of a message. */
