@@ -37,7 +37,7 @@ pub(crate) async fn run(mut settings: Settings, shared: Arc<Shared>) {
     let mut wait = settings.backoff.0;
     loop {
         let ending = serve(&mut settings.rest, settings.encoding, &shared).await;
-        shared.state().lost();
+        shared.state().lost(shared.now());
         changed(&shared);
         if ending.stood {
             wait = settings.backoff.0;

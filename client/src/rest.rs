@@ -18,10 +18,20 @@ use crate::net::Server;
 const ANSWER: Duration = Duration::from_secs(30);
 
 /// Requests to one server as one user, or as nobody. Cheap to clone.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Rest {
     server: Server,
     session: Option<SignedIn>,
+    token: Option<String>,
+}
+
+impl std::fmt::Debug for Rest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Rest")
+            .field("server", &self.server)
+            .field("session", &self.session)
+            .finish_non_exhaustive()
+    }
 }
 
 /// A sign-in.
@@ -82,7 +92,13 @@ impl Answer {
 impl Rest {
     /// As nobody.
     pub fn new(server: Server) -> Self {
-        Self { server, session: None }
+        Self { server, session: None, token: None }
+    }
+
+    /// As whoever this bearer token stands for.
+    pub fn with_token(mut self, token: &str) -> Self {
+        self.token = Some(token.to_owned());
+        self
     }
 
     /// Where requests go.
@@ -125,8 +141,9 @@ impl Rest {
 
     async fn enter(&self, path: &str, body: Value) -> Result<Self> {
         let nobody = Self::new(self.server.clone());
-        let session = nobody.call(Method::POST, path, Some(body)).await?.parse()?;
-        Ok(Self { session: Some(session), ..nobody })
+        let session: SignedIn = nobody.call(Method::POST, path, Some(body)).await?.parse()?;
+        let token = Some(session.access_token.clone());
+        Ok(Self { session: Some(session), token, ..nobody })
     }
 
     /// Makes a public room.
@@ -194,8 +211,8 @@ impl Rest {
         let stream = self.server.connect().await?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         let mut request = Request::builder().method(method).uri(path).header("host", self.server.authority());
-        if let Some(session) = &self.session {
-            request = request.header("authorization", format!("Bearer {}", session.access_token));
+        if let Some(token) = &self.token {
+            request = request.header("authorization", format!("Bearer {token}"));
         }
         if body.is_some() {
             request = request.header("content-type", "application/json");

@@ -149,7 +149,7 @@ impl State {
     }
 
     /// The socket is gone.
-    pub(crate) fn lost(&mut self) {
+    pub(crate) fn lost(&mut self, now: Duration) {
         self.is_connected = false;
         let ids: Vec<_> = self.rooms.keys().copied().collect();
         for id in ids {
@@ -160,7 +160,7 @@ impl State {
             if spoke {
                 self.saw(id, Seen::Lost);
             }
-            self.judge(id, verdict, Duration::ZERO);
+            self.judge(id, verdict, now);
         }
     }
 
@@ -399,6 +399,6 @@ impl Room {
         let (after, _) = *self.gaps.first().filter(|_| self.stream == Stream::Live && self.page.is_none())?;
         self.page = Some(id);
         let from = Some(HistoryFrom::After(after));
-        Some(ClientFrame::History(History { id, room, from, limit: None }))
+        Some(ClientFrame::History(History { id, room, from, limit: Some(limits::PAGE_ENTRIES as u32) }))
     }
 }

@@ -1,0 +1,17 @@
+//! The real binary, seen from outside: by its clients, its operators and its enemies.
+//!
+//! * [`support`]: a server in a folder of its own, and people who talk to it;
+//! * [`crash`]: killed at random moments under load, nothing acknowledged is lost, doubled or reordered;
+//! * [`sends`]: what writers and numbers mean;
+//! * [`strangers`]: input that no sane client sends;
+//! * [`lifecycle`]: start, stop, TLS;
+//! * [`admin`]: what operators ask.
+
+#![expect(clippy::unwrap_used, reason = "a test that can't go on fails")]
+
+mod admin;
+mod crash;
+mod lifecycle;
+mod sends;
+mod strangers;
+mod support;
