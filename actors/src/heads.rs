@@ -161,7 +161,7 @@ impl HeadsState {
             let Some(watcher) = self.sessions.get_mut(&id) else { continue };
             let known = watcher.see(room).is_some();
             if joined && !known {
-                watcher.rooms.push(Seen { room, mark: 0, is_open: false });
+                watcher.rooms.push(Seen { room, mark: head, is_open: false });
                 self.rooms.entry(room).or_insert(Watched { head, sessions: Vec::new() }).sessions.push(id);
                 self.moved(room, head);
             } else if !joined && known {

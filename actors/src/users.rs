@@ -71,12 +71,15 @@ impl Users {
         let store = &self.world.store;
         let listing = store.rooms_of(user, None, ROOMS_OF_USER).await?;
         let joined = listing.items.into_iter().filter(|item| item.member.is_joined());
-        let rooms: Vec<RoomId> = joined.map(|item| item.room.room).collect();
+        // Nobody has to read what was there before they came.
+        let (rooms, joined): (Vec<RoomId>, Vec<Seq>) =
+            joined.map(|item| (item.room.room, item.member.joined_seq)).unzip();
         if rooms.is_empty() {
             return Ok(Vec::new());
         }
         let heads = store.heads(&rooms).await?;
         let marks = store.read_marks(user, &rooms).await?;
+        let marks = marks.into_iter().zip(joined).map(|(mark, joined)| mark.max(joined));
         let views = rooms.into_iter().zip(heads).zip(marks);
         Ok(views.map(|((room, head), mark)| RoomView { room, head, mark }).collect())
     }

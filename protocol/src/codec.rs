@@ -6,8 +6,9 @@ use serde::{
 };
 
 use crate::{
-    ClientFrame, Incarnation, ServerFrame,
+    Body, ClientFrame, ErrorCode, Incarnation, RoomId, ServerFrame, WriterId,
     client::{HistoryFrom, RequestId},
+    entry::BodyError,
     limits,
 };
 
@@ -99,11 +100,38 @@ impl Encoding {
             return DecodeError::Invalid { id: None, reason };
         };
         let id = id.filter(|id| *id <= limits::MAX_COUNTER);
+        if kind == "send"
+            && let Ok(send) = self.decode::<SendHead>(bytes)
+            && (1..=limits::MAX_COUNTER).contains(&send.n)
+        {
+            return send.explain(reason);
+        }
         if is_known(&kind) {
             DecodeError::Invalid { id, reason }
         } else {
             DecodeError::Unsupported { id, kind }
         }
+    }
+}
+
+/// What a `send` can be answered by, even if the rest of it can't be read.
+#[derive(Deserialize)]
+struct SendHead {
+    room: RoomId,
+    writer: WriterId,
+    n: u64,
+    #[serde(default)]
+    body: Option<serde_json::Value>,
+}
+
+impl SendHead {
+    fn explain(self, reason: String) -> DecodeError {
+        let Self { room, writer, n, body } = self;
+        let (code, reason) = match body.as_ref().map(Body::new) {
+            Some(Err(error @ BodyError::TooLarge)) => (ErrorCode::TooLarge, error.to_string()),
+            _ => (ErrorCode::Invalid, reason),
+        };
+        DecodeError::Send { room, writer, n, code, reason }
     }
 }
 
@@ -153,6 +181,20 @@ pub enum DecodeError {
         id: Option<RequestId>,
         /// The kind.
         kind: String,
+    },
+    /// A `send` whose room and counter could be read, and not the rest: it can be refused by its name.
+    #[error("{reason}")]
+    Send {
+        /// Where.
+        room: RoomId,
+        /// Whose counter.
+        writer: WriterId,
+        /// Which send.
+        n: u64,
+        /// `too_large` or `invalid`.
+        code: ErrorCode,
+        /// What is wrong, for people.
+        reason: String,
     },
     /// Not a frame, or one with wrong fields.
     #[error("{reason}")]
@@ -222,6 +264,19 @@ mod tests {
     fn a_known_kind_with_wrong_fields_is_invalid_and_keeps_its_number() {
         let error = Encoding::Json.decode_client(br#"{"type":"open","id":7,"room":5}"#).unwrap_err();
         assert!(matches!(error, DecodeError::Invalid { id: Some(7), .. }), "{error:?}");
+    }
+
+    #[test]
+    fn a_send_that_is_too_large_or_broken_can_still_be_refused_by_its_name() {
+        let id = "0".repeat(32);
+        let send = |body: &str| {
+            format!(r#"{{"type":"send","room":"{id}","writer":"{id}","n":4,"kind":"message","body":{body}}}"#)
+        };
+        let large = send(&format!(r#"{{"text":"{}"}}"#, "x".repeat(limits::BODY_BYTES)));
+        for (frame, expected) in [(large, ErrorCode::TooLarge), (send("7"), ErrorCode::Invalid)] {
+            let error = Encoding::Json.decode_client(frame.as_bytes()).unwrap_err();
+            assert!(matches!(error, DecodeError::Send { n: 4, code, .. } if code == expected), "{error:?}");
+        }
     }
 
     #[test]

@@ -265,6 +265,8 @@ impl Shared {
                 None => self.store.heads(&[id]).await?.first().copied().unwrap_or(0),
             };
             let read = self.store.read_marks(user, &[id]).await?.first().copied().unwrap_or(0);
+            // Nobody has to read what was there before they came.
+            let read = read.max(member.joined_seq);
             view.head = Some(head);
             view.read_seq = Some(read);
             view.unread = Some(head.saturating_sub(read));

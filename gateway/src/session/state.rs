@@ -254,6 +254,10 @@ impl State {
                 let kind: String = kind.chars().take(COMPLAINT_CHARS).collect();
                 refused(id, ErrorCode::Unsupported, format!("unknown frame type {kind:?}"))
             }
+            Err(DecodeError::Send { room, writer, n, code, reason }) => {
+                let refusal = Refusal::new(code, reason.chars().take(COMPLAINT_CHARS).collect::<String>());
+                vec![Action::Say(refused_send(room, writer, n, refusal))]
+            }
             Err(DecodeError::Invalid { id, reason }) => {
                 refused(id, ErrorCode::Invalid, reason.chars().take(COMPLAINT_CHARS).collect())
             }
