@@ -86,10 +86,10 @@ impl Auth {
         settings: AuthSettings,
     ) -> Result<Self, StoreError> {
         let lifetimes = Lifetimes { key_ms: settings.key_ms, token_ms: settings.access_ms };
-        let keys =
-            Keys::load(Arc::clone(&store), Arc::clone(&clock), Arc::clone(&chance), lifetimes).await?;
+        let keys = Keys::load(Arc::clone(&store), Arc::clone(&clock), Arc::clone(&chance), lifetimes).await?;
         let passwords = Passwords::new(&settings.passwords, Arc::clone(&chance));
-        let (accounts, addresses) = (Throttle::new(settings.per_account), Throttle::new(settings.per_address));
+        let (accounts, addresses) =
+            (Throttle::new(settings.per_account), Throttle::new(settings.per_address));
         Ok(Self { store, clock, chance, settings, keys, passwords, accounts, addresses })
     }
 
@@ -130,7 +130,8 @@ impl Auth {
         let now = self.clock.now() / 1000;
         let issuer = self.settings.issuer.clone();
         let exp = now + self.settings.access_ms / 1000;
-        let claims = Claims { iss: issuer.clone(), aud: issuer, sub: user, sid: device, nbf: now, iat: now, exp };
+        let claims =
+            Claims { iss: issuer.clone(), aud: issuer, sub: user, sid: device, nbf: now, iat: now, exp };
         Ok((jwt::sign(&key.signing, &key.id, &claims), exp * 1000))
     }
 
@@ -139,9 +140,8 @@ impl Auth {
         let key = self.keys.verifying(&parsed.key_id).await.map_err(|error| store_failed(error).code)?;
         let key = key.ok_or(ErrorCode::Unauthenticated)?;
         let issuer = &self.settings.issuer;
-        let claims = parsed
-            .verify(&key, &Expected { issuer, audience: issuer }, self.clock.now())
-            .map_err(flawed)?;
+        let claims =
+            parsed.verify(&key, &Expected { issuer, audience: issuer }, self.clock.now()).map_err(flawed)?;
         Ok(Identity { user: claims.sub, device: claims.sid, expires_at: claims.exp * 1000 })
     }
 
@@ -161,10 +161,12 @@ impl Auth {
 
     /// Whether the sign-in has not ended and the account is enabled.
     async fn standing(&self, identity: Identity) -> Result<(), ErrorCode> {
-        let (sign_in, user) =
-            futures_util::future::try_join(self.store.sign_in(identity.device), self.store.user(identity.user))
-                .await
-                .map_err(|error| store_failed(error).code)?;
+        let (sign_in, user) = futures_util::future::try_join(
+            self.store.sign_in(identity.device),
+            self.store.user(identity.user),
+        )
+        .await
+        .map_err(|error| store_failed(error).code)?;
         let now = self.clock.now();
         let stands = sign_in.is_some_and(|sign_in| sign_in.user == identity.user && sign_in.expires_at > now);
         match user {

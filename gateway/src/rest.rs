@@ -123,9 +123,9 @@ pub fn router(parts: RestParts) -> Router {
     let cors = cors(&parts.settings);
     let rest: Rest = Arc::new(Shared { rates: rates(&parts), parts, openapi });
     let routes = routes
-        .method_not_allowed_fallback(no_such_method)
         .route_layer(from_fn_with_state(Arc::clone(&rest), guard::authenticate))
         .route_layer(from_fn(guard::observe))
+        .method_not_allowed_fallback(no_such_method)
         .layer(DefaultBodyLimit::max(limits::FRAME_BYTES))
         .layer(from_fn_with_state(Arc::clone(&rest), guard::finish))
         .layer(from_fn_with_state(Arc::clone(&rest), guard::throttle))

@@ -1,4 +1,5 @@
 //! Accounts, sign-ins, tokens and tickets, asked as a client asks.
+#![allow(clippy::unwrap_used, reason = "a test that panics says where")]
 
 mod rest_support;
 

@@ -9,6 +9,8 @@ use axum::{
 };
 use http::Method;
 use protocol::ErrorCode;
+use tokio::time::timeout;
+use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
 use crate::{
@@ -67,23 +69,31 @@ pub(crate) async fn throttle(
 pub(crate) async fn finish(State(rest): State<Rest>, request: Request, next: Next) -> Response {
     let deadline = rest.settings.request_timeout;
     if matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS) {
-        return within(deadline, next.run(request)).await.unwrap_or_else(|| {
-            Problem::new(ErrorCode::Unavailable, "it took too long").retry_after(1_000).into_response()
-        });
-    }
-    let task = rest.tasks.spawn(next.run(request).in_current_span());
-    match within(deadline, task).await {
-        Some(Ok(response)) => response,
-        Some(Err(panic)) => {
-            tracing::error!(%panic, "a request ended in a panic");
-            Problem::new(ErrorCode::Internal, "a fault of the server's").into_response()
-        }
-        None => Problem::new(ErrorCode::Unknown, "it takes too long; it may still be done").into_response(),
+        read_within(deadline, next.run(request)).await
+    } else {
+        change_within(deadline, &rest.tasks, next.run(request)).await
     }
 }
 
-async fn within<T>(deadline: Duration, work: impl Future<Output = T>) -> Option<T> {
-    tokio::time::timeout(deadline, work).await.ok()
+async fn read_within(deadline: Duration, work: impl Future<Output = Response>) -> Response {
+    timeout(deadline, work).await.unwrap_or_else(|_| {
+        Problem::new(ErrorCode::Unavailable, "it took too long").retry_after(1_000).into_response()
+    })
+}
+
+async fn change_within(
+    deadline: Duration,
+    tasks: &TaskTracker,
+    work: impl Future<Output = Response> + Send + 'static,
+) -> Response {
+    match timeout(deadline, tasks.spawn(work.in_current_span())).await {
+        Ok(Ok(response)) => response,
+        Ok(Err(panic)) => {
+            tracing::error!(%panic, "a request ended in a panic");
+            Problem::new(ErrorCode::Internal, "a fault of the server's").into_response()
+        }
+        Err(_) => Problem::new(ErrorCode::Unknown, "it takes too long; it may still be done").into_response(),
+    }
 }
 
 /// A span for everything that the request causes. Neither query nor headers nor bodies: they hold secrets.
@@ -101,4 +111,44 @@ pub(crate) async fn observe(request: Request, next: Next) -> Response {
     }
     .instrument(span)
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use http::StatusCode;
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    const DEADLINE: Duration = Duration::from_secs(30);
+
+    #[tokio::test(start_paused = true)]
+    async fn reading_ends_at_the_deadline() {
+        let response = read_within(DEADLINE, pending()).await;
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_change_outlives_the_deadline_and_the_answer_says_so() {
+        let tasks = TaskTracker::new();
+        let (go_on, wait) = oneshot::channel::<()>();
+        let (done, is_done) = oneshot::channel();
+        let work = async move {
+            _ = wait.await;
+            _ = done.send(());
+            StatusCode::OK.into_response()
+        };
+        let response = change_within(DEADLINE, &tasks, work).await;
+        assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR, "unknown");
+        go_on.send(()).unwrap();
+        assert_eq!(is_done.await, Ok(()));
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_a_fault_of_the_servers() {
+        let response = change_within(DEADLINE, &TaskTracker::new(), async { panic!("as asked") }).await;
+        assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+    }
 }

@@ -83,7 +83,7 @@ impl Rate {
 pub(crate) struct Rates {
     /// Everything from one address.
     pub(crate) addresses: Rate,
-    /// What is open to strangers and costs, from one address: accounts, sign-ins, refreshes.
+    /// What is open to strangers and costs, from one address: new accounts and sign-ins.
     pub(crate) strangers: Rate,
     /// Everything of one user.
     pub(crate) users: Rate,

@@ -3,7 +3,7 @@
 
 use http::Method;
 
-/// Who may use a route. In rooms, each line from [`May::See`] on allows less than the one before it.
+/// Who may use a route. From [`May::See`] on, each line allows less than the one before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum May {
     /// Anyone, signed in or not.
@@ -12,8 +12,10 @@ pub enum May {
     Proof,
     /// Anyone signed in.
     SignedIn,
-    /// Who may come into the room: not who is banned.
+    /// Who may come into the room: the invited, and in a public room anyone who is not banned.
     Enter,
+    /// Anyone who is not banned from the room; nothing happens for who is not in it.
+    Leave,
     /// Who may see the room: members, the invited, and in a public room anyone who is not banned.
     See,
     /// Who may read in the room: members, and in a public room anyone who is not banned.
@@ -76,7 +78,7 @@ pub const ROUTES: &[Route] = &[
     route(Method::PATCH, "/v1/rooms/{room}", May::Admin),
     route(Method::DELETE, "/v1/rooms/{room}", May::Owner),
     route(Method::POST, "/v1/rooms/{room}/join", May::Enter),
-    route(Method::POST, "/v1/rooms/{room}/leave", May::Member),
+    route(Method::POST, "/v1/rooms/{room}/leave", May::Leave),
     route(Method::GET, "/v1/rooms/{room}/members", May::Read),
     route(Method::POST, "/v1/rooms/{room}/members/{user}/invite", May::Admin),
     route(Method::POST, "/v1/rooms/{room}/members/{user}/kick", May::Admin),

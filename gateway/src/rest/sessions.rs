@@ -124,7 +124,7 @@ async fn sign_in(
     responses((status = 200, body = Session)), security(("refresh_cookie" = []), ()))]
 async fn refresh(
     State(rest): State<Rest>,
-    Stranger(address): Stranger,
+    Address(address): Address,
     headers: HeaderMap,
     MaybeJson(wish): MaybeJson<Refresh>,
 ) -> Result<Response, Problem> {

@@ -17,7 +17,7 @@ pub struct RestSettings {
     pub request_timeout: Duration,
     /// Everything from one address. Default 100 a second, 400 at once.
     pub per_address: PerSecond,
-    /// New accounts, sign-ins and refreshes from one address. Default 2 a second, 60 at once.
+    /// New accounts and sign-ins from one address. Default 2 a second, 60 at once.
     pub per_stranger: PerSecond,
     /// Everything of one user. Default 20 a second, 100 at once.
     pub per_user: PerSecond,

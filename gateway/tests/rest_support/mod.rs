@@ -1,6 +1,7 @@
 //! A whole REST server without sockets: the router over a store in memory and the real actors, with a clock that
 //! tests move.
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
+#![allow(clippy::unwrap_used, reason = "a test that panics says where")]
 
 use std::{
     net::IpAddr,
