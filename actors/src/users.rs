@@ -71,9 +71,8 @@ impl Users {
         let store = &self.world.store;
         let listing = store.rooms_of(user, None, ROOMS_OF_USER).await?;
         let joined = listing.items.into_iter().filter(|item| item.member.is_joined());
-        // Nobody has to read what was there before they came.
         let (rooms, joined): (Vec<RoomId>, Vec<Seq>) =
-            joined.map(|item| (item.room.room, item.member.joined_seq)).unzip();
+            joined.map(|item| (item.room.room, item.unread_after())).unzip();
         if rooms.is_empty() {
             return Ok(Vec::new());
         }

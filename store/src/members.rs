@@ -224,6 +224,16 @@ pub struct UserRoom {
     pub member: MemberRecord,
 }
 
+impl UserRoom {
+    /// Nobody has to read what was there before they came. (What an ephemeral room says has other numbers than its log.)
+    pub fn unread_after(&self) -> Seq {
+        match self.room.durability {
+            Durability::Durable => self.member.joined_seq,
+            Durability::Ephemeral => 0,
+        }
+    }
+}
+
 /// Rooms and members.
 #[async_trait]
 pub trait Members: Send + Sync {

@@ -244,6 +244,7 @@ pub(crate) async fn show_room(rest: &Rest, room: RoomId, user: UserId) -> Result
 impl Shared {
     /// A room as `user` finds it, with its newest entry if `last` is wanted.
     pub(crate) async fn my_room(&self, user: UserId, mine: UserRoom, last: bool) -> Result<MyRoom, Problem> {
+        let unread_after = mine.unread_after();
         let UserRoom { room, member } = mine;
         let id = room.room;
         let joined = member.is_joined();
@@ -265,8 +266,7 @@ impl Shared {
                 None => self.store.heads(&[id]).await?.first().copied().unwrap_or(0),
             };
             let read = self.store.read_marks(user, &[id]).await?.first().copied().unwrap_or(0);
-            // Nobody has to read what was there before they came.
-            let read = read.max(member.joined_seq);
+            let read = read.max(unread_after);
             view.head = Some(head);
             view.read_seq = Some(read);
             view.unread = Some(head.saturating_sub(read));
