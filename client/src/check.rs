@@ -96,7 +96,7 @@ pub enum Violation {
     #[expect(missing_docs, reason = "the message says what the fields are")]
     MaskedWithoutReason { room: RoomId, client: UserId, seq: Seq },
     /// A deleted entry was shown after its deletion.
-    #[error("room {room}, client {client}: entry {seq} was shown after its deletion had been delivered")]
+    #[error("room {room}, client {client}: entry {seq} was shown after its deletion")]
     #[expect(missing_docs, reason = "the message says what the fields are")]
     Unmasked { room: RoomId, client: UserId, seq: Seq },
     /// Entries are missing from a stream, and no gap was named.

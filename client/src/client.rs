@@ -172,6 +172,11 @@ impl Client {
         self.until(|state| state.position(room).is_some_and(|at| at >= seq) && !state.has_gap(room)).await;
     }
 
+    /// What it waits for, for people who read a failed test.
+    pub fn waiting(&self) -> String {
+        self.shared.state().waiting(self.shared.now())
+    }
+
     /// What it has seen so far.
     pub fn record(&self) -> Record {
         self.shared.state().record.clone()

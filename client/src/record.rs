@@ -98,7 +98,12 @@ pub enum Seen {
     /// An entry of the stream.
     Entry(Line),
     /// An entry of a page that was asked for to fill a gap.
-    Paged(Line),
+    Paged {
+        /// The entry.
+        line: Line,
+        /// The newest entry of the room when the page was read.
+        head: Seq,
+    },
     /// Entries that are not sent.
     Gap {
         /// The last entry before.

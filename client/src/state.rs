@@ -43,7 +43,7 @@ struct Room {
 }
 
 /// Where a room's stream stands on this socket.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stream {
     Silent,
     Asked { id: Option<RequestId>, after: Option<Seq> },
@@ -132,6 +132,18 @@ impl State {
     /// Whether a gap was named that pages have not filled yet.
     pub(crate) fn has_gap(&self, room: RoomId) -> bool {
         self.rooms.get(&room).is_some_and(|room| !room.gaps.is_empty())
+    }
+
+    /// What is not settled, for people.
+    pub(crate) fn waiting(&self, now: Duration) -> String {
+        let connection = if self.is_connected { "connected" } else { "not connected" };
+        let rooms = self.rooms.iter().filter(|(_, room)| room.lane.len() > 0 || room.stream != Stream::Live);
+        let rooms: Vec<String> = rooms
+            .map(|(key, Room { lane, stream, sends_not_before, gaps, .. })| {
+                format!("{key}: {stream:?}, gaps {gaps:?}, sends not before {sends_not_before:?}, {lane:?}")
+            })
+            .collect();
+        format!("{connection} at {now:?}; {}", rooms.join("; "))
     }
 
     /// The first frame on a new socket.
@@ -309,7 +321,7 @@ impl State {
             room.gaps.remove(0);
         }
         for entry in inside {
-            self.saw(page.room, Seen::Paged(Line::of(entry)));
+            self.saw(page.room, Seen::Paged { line: Line::of(entry), head: page.head });
         }
     }
 

@@ -16,6 +16,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("rookery-gateway", &["rookery-protocol", "rookery-store", "rookery-actors", "rookery-telemetry"]),
     ("rookery-client", &["rookery-protocol"]),
     ("rookery-load", &["rookery-protocol", "rookery-client"]),
+    ("rookery-bench", &["rookery-protocol", "rookery-client"]),
     (
         "rookery",
         &[
@@ -38,7 +39,7 @@ const SOLE_OWNERS: &[(&str, &[&str])] = &[
     ("chitchat", &["rookery-cluster"]),
     ("axum*", &["rookery-gateway"]),
     ("argon2", &["rookery-gateway"]),
-    ("tokio-tungstenite", &["rookery-gateway", "rookery-client"]),
+    ("tokio-tungstenite", &["rookery-gateway", "rookery-client", "rookery-bench"]),
     ("tungstenite", &[]),
     ("opentelemetry*", &["rookery-telemetry"]),
     ("tracing-opentelemetry", &["rookery-telemetry"]),

@@ -23,7 +23,7 @@ struct Walk<'a> {
     log: &'a Log,
     /// The last entry of the stream, or the position that stands for it.
     at: Option<Seq>,
-    /// The newest entry that this client has ever seen: deletions up to here it knows.
+    /// The newest entry that was ever streamed to this client: whoever streams to it later knows deletions up to here.
     known: Seq,
     is_open: bool,
     gaps: Vec<(Seq, Seq)>,
@@ -35,7 +35,7 @@ impl Walk<'_> {
         match *seen {
             Seen::Opened { asked, after, incarnation, .. } => self.opened(asked, after, incarnation),
             Seen::Entry(line) => self.entry(&line),
-            Seen::Paged(line) => self.paged(&line),
+            Seen::Paged { line, head } => self.paged(&line, head),
             Seen::Gap { after, upto } => self.gap(after, upto),
             Seen::Reset { head, incarnation } => self.reset(head, incarnation),
             Seen::Closed(_) | Seen::Lost => self.is_open = false,
@@ -63,11 +63,12 @@ impl Walk<'_> {
             Some(after) if seq > after + 1 => self.found(Violation::SilentGap { room, client, after, seq }),
             Some(_) | None => {}
         }
-        self.compare(line);
+        self.compare(line, self.known);
+        self.known = self.known.max(seq);
         self.at = Some(seq);
     }
 
-    fn paged(&mut self, line: &Line) {
+    fn paged(&mut self, line: &Line, head: Seq) {
         let (room, client, seq) = (self.room, self.client, line.seq);
         self.report.delivered += 1;
         match self.gaps.first_mut() {
@@ -79,7 +80,8 @@ impl Walk<'_> {
             }
             Some(_) | None => self.found(Violation::PageHole { room, client, seq }),
         }
-        self.compare(line);
+        // The page was read at `head`; what the stream has brought since then is newer.
+        self.compare(line, head);
     }
 
     fn gap(&mut self, after: Seq, upto: Seq) {
@@ -100,8 +102,9 @@ impl Walk<'_> {
         self.at = Some(head);
     }
 
-    /// The entry is the log's; withheld with a reason, and never shown once it was known to be deleted.
-    fn compare(&mut self, line: &Line) {
+    /// The entry is the log's; withheld with a reason, and never shown by who knows entries up to `known` and so its
+    /// deletion.
+    fn compare(&mut self, line: &Line, known: Seq) {
         let (room, client, seq) = (self.room, self.client, line.seq);
         let Some(stored) = self.log.line(seq).map(|entry| entry.line) else {
             self.found(Violation::NotInLog { room, client, seq });
@@ -110,7 +113,7 @@ impl Walk<'_> {
         let deleted_at = self.log.deletions.get(&seq);
         match (line.masked, line.print) {
             _ if line.at != stored.at => self.found(Violation::Differs { room, client, seq }),
-            (None, Some(_)) if deleted_at.is_some_and(|deletion| *deletion <= self.known) => {
+            (None, Some(_)) if deleted_at.is_some_and(|deletion| *deletion <= known) => {
                 self.found(Violation::Unmasked { room, client, seq });
             }
             (None, print) if print.is_none() || stored.print.is_some_and(|stored| print != Some(stored)) => {
@@ -124,7 +127,6 @@ impl Walk<'_> {
             }
             _ => {}
         }
-        self.known = self.known.max(seq);
     }
 
     fn finish(&mut self) {

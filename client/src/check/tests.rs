@@ -59,7 +59,7 @@ impl Run {
             Seen::Opened { asked: Some(2), after: 2, head: 4, incarnation: LIFE },
             Seen::Gap { after: 2, upto: 3 },
             Seen::Entry(line(3)),
-            Seen::Paged(line(2)),
+            Seen::Paged { line: line(2), head: 4 },
         ];
         let record = Record {
             user: ALICE,
@@ -110,6 +110,18 @@ fn a_masked_entry_is_accepted_once_its_deletion_is_in_the_log() {
     assert!(run.report().violations.is_empty());
     run.entries[0] = Entry { body: None, masked: Some(Mask::Erased), ..run.entries[0].clone() };
     run.stream()[1] = Seen::Entry(Line::of(&run.entries[0]));
+    let report = run.report();
+    assert!(report.violations.is_empty(), "{report}");
+}
+
+#[test]
+fn a_page_from_before_a_deletion_is_accepted_after_it() {
+    let mut run = Run::sound();
+    let page = Seen::Paged { line: Line::of(&run.entries[0]), head: 2 };
+    run.stream()[1] = Seen::Gap { after: 0, upto: 1 };
+    run.stream().push(page);
+    let paged = run.stream().remove(7);
+    run.stream().push(paged);
     let report = run.report();
     assert!(report.violations.is_empty(), "{report}");
 }
@@ -201,6 +213,11 @@ rejects! {
         ];
         run.stream().extend(again);
     };
+    a_deleted_entry_on_a_page_that_knows_its_deletion: Violation::Unmasked { seq: 1, .. }, |run| {
+        let first = Line::of(&run.entries[0]);
+        let page = [Seen::Gap { after: 0, upto: 1 }, Seen::Paged { line: first, head: 3 }];
+        run.stream().splice(1..2, page);
+    };
     a_gap_that_was_not_named: Violation::SilentGap { after: 2, seq: 4, .. }, |run| {
         run.stream().remove(5);
     };
@@ -229,7 +246,7 @@ rejects! {
     };
     a_page_that_leaves_something_out: Violation::PageHole { seq: 4, .. }, |run| {
         let last = Line::of(&run.entries[3]);
-        run.stream().push(Seen::Paged(last));
+        run.stream().push(Seen::Paged { line: last, head: 4 });
     };
     a_stream_that_stops_short: Violation::Behind { at: 3, head: 4, .. }, |run| {
         run.stream().remove(6);

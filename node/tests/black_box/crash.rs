@@ -10,7 +10,7 @@ use std::{
 use client::{Client, Rest, Settings, record::Outcome};
 use protocol::{Body, Encoding, Kind, RoomId, Seq};
 
-use crate::support::{CANARY, Chance, Server, check, within};
+use crate::support::{CANARY, Chance, PATIENCE, Server, check, within};
 
 const KILLS: usize = 24;
 const SLEEP: usize = 6;
@@ -169,13 +169,17 @@ async fn nothing_acknowledged_is_lost_doubled_or_reordered_when_the_server_is_ki
     assert!(report.acks >= LEAST_ACKS, "too little was acknowledged to say anything: {report}");
     assert!(resends > 0, "resending was not exercised: {report}");
     assert!(report.resumed >= KILLS && report.gaps > 0, "resuming was not exercised: {report}");
+    // Nobody asked the server to stop: it was killed each time.
+    assert!(!server.log().contains("stopping"), "{}", server.log());
     server.assert_quiet(&crowd.people);
 }
 
 /// Every message has its answer, every stream is at its end, and REST tells what the operator's export tells.
 async fn settle(server: &Server, crowd: &Crowd) {
     for client in &crowd.clients {
-        within("the answers to all messages", client.settled()).await;
+        if tokio::time::timeout(PATIENCE, client.settled()).await.is_err() {
+            panic!("no answer to all messages: {}\n{}", client.waiting(), server.log());
+        }
     }
     for room in &crowd.rooms {
         let entries = crowd.people[0].log(*room).await.unwrap();
