@@ -16,8 +16,9 @@ beforeAll(async () => {
   if ((await (await fetch(server.url)).text()) !== built) throw new Error("the server holds another build of the page: build it again");
 });
 afterAll(async () => server.stop());
-afterEach(async () => {
+afterEach(async ({ task }) => {
   const leaving = people;
+  if (task.result?.state === "fail") for (const person of leaving) await person.shot(`failed-${person.name}`);
   people = [];
   const complaints = leaving.flatMap((person) => person.complaints.map((complaint) => `${person.name}: ${complaint}`));
   for (const person of leaving) await person.leave();

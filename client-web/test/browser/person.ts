@@ -87,7 +87,8 @@ export class Person {
     await this.page.getByRole("button", { name: "Write to somebody" }).first().click();
     await this.page.getByRole("searchbox").fill(name);
     await this.page.getByRole("dialog").getByRole("button", { name: new RegExp(`^Write ${name}`) }).click();
-    await this.page.getByRole("textbox", { name: /^Message to/ }).waitFor();
+    // By name: the field of the room before is there until the new one is.
+    await this.page.getByRole("textbox", { name: `Message to ${name}` }).waitFor();
   }
 
   async say(text: string, page = this.page): Promise<void> {
