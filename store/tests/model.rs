@@ -20,9 +20,9 @@ use protocol::{Invariant, Variant};
 
 #[test]
 fn the_protocol_keeps_every_invariant() {
-    let searched = breadth_first(Variant::Protocol, 60_000).unwrap();
-    assert!(searched.states >= 60_000, "{searched:?}");
-    let walked = walks(Variant::Protocol, 0x5eed, 4_000).unwrap();
+    let searched = breadth_first(Variant::Protocol, 40_000).unwrap();
+    assert!(searched.states >= 40_000, "{searched:?}");
+    let walked = walks(Variant::Protocol, 0x5eed, 2_500).unwrap();
     let seen = &walked.seen;
     assert!(
         seen.fenced > 0 && seen.resolved > 0 && seen.rolled_over > 0 && seen.lost_claims > 0,
