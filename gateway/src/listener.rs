@@ -65,8 +65,7 @@ pub(crate) struct Door {
 struct Guest {
     counters: Arc<Counters>,
     address: IpAddr,
-    /// Proxies are not counted: their clients are, once it is known who they are.
-    #[expect(dead_code, reason = "given back when it is dropped")]
+    /// Proxies are not counted; the sockets of their clients are.
     permit: Option<Permit>,
 }
 
@@ -193,6 +192,13 @@ impl Door {
         let upgrade = upgrade::judge(&request, &self.shared.settings)?;
         let full = Refusal(StatusCode::TOO_MANY_REQUESTS, "too many sockets that are not identified");
         let permit = self.unidentified.admit(address).ok_or(full)?;
+        let through_proxy = match guest.permit {
+            Some(_) => None,
+            None => {
+                let full = Refusal(StatusCode::TOO_MANY_REQUESTS, "too many sockets");
+                Some(self.connections.admit(address).ok_or(full)?)
+            }
+        };
         let Upgrade { response, encoding, ticket } = upgrade;
         let shared = self.shared.clone();
         self.tasks.spawn(async move {
@@ -200,7 +206,7 @@ impl Door {
                 let arrival = Arrival { transport, early, encoding, ticket, permit };
                 session::run(shared, arrival).await;
             }
-            drop(guest);
+            drop((guest, through_proxy));
         });
         Ok(response.map(|()| Body::empty()))
     }

@@ -159,6 +159,7 @@ struct Connected {
 impl Connected {
     fn new(shared: Arc<Shared>, session: Session) -> Self {
         shared.counters.sessions.enter();
+        tracing::debug!(session.id = %session.id, user.id = %session.user, "a session begins");
         Self { shared, session }
     }
 }
@@ -167,6 +168,7 @@ impl Drop for Connected {
     fn drop(&mut self) {
         self.shared.users.disconnect(self.session.user, self.session.id);
         self.shared.counters.sessions.leave();
+        tracing::debug!(session.id = %self.session.id, user.id = %self.session.user, "a session has ended");
     }
 }
 
@@ -357,5 +359,22 @@ impl Seat {
     fn push(&self, frame: &ServerFrame) -> Pushed {
         let bytes = Frames.encode(frame, self.outbox.encoding());
         self.outbox.push(&[bytes], Class::Stream)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn output_size<A, B, F: Future>(_: impl Fn(A, B) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// What an idle session owns beside tungstenite's buffer of 4 KiB, the kernel's, and what its user's actor keeps.
+    #[test]
+    fn an_idle_session_is_small() {
+        let task = output_size(run);
+        let parts = [task, size_of::<Socket>(), size_of::<Identified>(), size_of::<SocketOutbox>()];
+        assert!(parts.iter().sum::<usize>() <= 2_560, "task, socket, session, outbox: {parts:?}");
     }
 }

@@ -88,6 +88,8 @@ pub(crate) struct SocketStream {
 impl SocketStream {
     /// The WebSocket after its handshake, with what was read already.
     pub(crate) async fn open(transport: Transport, early: Bytes, outbox: Arc<SocketOutbox>) -> WebSocket {
+        // Nothing of hyper's buffer, kept alive, would still be all of it.
+        let early = if early.is_empty() { Bytes::new() } else { early };
         let stream = Self { transport, early, outbox };
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER)

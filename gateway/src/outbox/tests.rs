@@ -4,6 +4,8 @@ use std::{
     task::Wake,
 };
 
+use proptest::prelude::*;
+
 use super::*;
 
 const CAPACITY: usize = 64 * 1024;
@@ -314,4 +316,67 @@ fn a_session_that_does_not_read_its_notices_is_ended() {
 #[test]
 fn an_idle_outbox_is_small() {
     assert!(size_of::<SocketOutbox>() <= 384, "{}", size_of::<SocketOutbox>());
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Push(Vec<usize>),
+    Ephemeral(usize),
+    Ping,
+    Flush,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        prop::collection::vec(1..3_000_usize, 1..5).prop_map(Step::Push),
+        (1..100_usize).prop_map(Step::Ephemeral),
+        Just(Step::Ping),
+        Just(Step::Flush),
+    ]
+}
+
+fn take() -> impl Strategy<Value = Option<usize>> {
+    prop_oneof![Just(None), (1..5_000_usize).prop_map(Some)]
+}
+
+proptest! {
+    /// Whatever the socket takes and whenever: what it was given is what was taken, whole and in order.
+    #[test]
+    fn the_socket_gets_what_was_taken_in_order(
+        steps in prop::collection::vec(step(), 1..80),
+        takes in prop::collection::vec(take(), 0..80),
+    ) {
+        let takes = takes.into_iter().map(|most| most.map_or(Take::Blocked, Take::Bytes));
+        let socket = FakeSocket::taking(takes);
+        let outbox = open(&socket);
+        let mut taken = Vec::new();
+        let mut byte = 0_u8;
+        let mut frames = |lengths: &[usize]| -> Vec<Bytes> {
+            lengths.iter().map(|length| { byte = byte.wrapping_add(1); frame(byte, *length) }).collect()
+        };
+        for step in steps {
+            let (pushed, class) = match step {
+                Step::Push(lengths) => (frames(&lengths), Class::Stream),
+                Step::Ephemeral(length) => (frames(&[length]), Class::Ephemeral),
+                Step::Ping => {
+                    prop_assert_eq!(outbox.push_control(PING_FRAME), Pushed::Taken);
+                    taken.extend_from_slice(PING_FRAME);
+                    continue;
+                }
+                Step::Flush => {
+                    outbox.flush();
+                    continue;
+                }
+            };
+            if outbox.push(&pushed, class) == Pushed::Taken {
+                taken.extend_from_slice(&pushed.concat());
+            }
+            prop_assert!(outbox.lock().queue.bytes() <= CAPACITY + CONTROL_RESERVE);
+            prop_assert!(taken.starts_with(&socket.written()));
+        }
+        while outbox.has_pending() {
+            outbox.flush();
+        }
+        prop_assert_eq!(socket.written(), taken);
+    }
 }

@@ -130,8 +130,9 @@ impl Socket {
                 Signal::Notice(notice) => Event::Notice(notice),
             });
         }
-        self.flow = Flow::default();
-        if self.outbox.has_pending() {
+        // TLS may hold back what the outbox has given away.
+        let was_blocked = std::mem::take(&mut self.flow).is_blocked;
+        if was_blocked || self.outbox.has_pending() {
             let (written, done) = self.web.get_mut().poll_flush_outbox(context);
             self.flow = Flow { written, is_blocked: done.is_pending() };
         }

@@ -161,7 +161,8 @@ impl State {
         }
         let at = catch_up.at;
         self.rooms.go_live(room);
-        vec![Action::Rejoin { room, at }]
+        // The newest entries come from the audience's memory, where they do not show whose answers they are.
+        vec![Action::Rejoin { room, at }, Action::SendAgain(room)]
     }
 }
 

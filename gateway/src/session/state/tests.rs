@@ -345,7 +345,7 @@ mod catch_up {
         assert_eq!(next_work(&mut state), Some(Work::CatchUp { room: room(1), at: 205, limit: 200 }));
         parts(read(&mut state, 205, Ok(page(206..=260, 260))));
         let actions = state.handle(at(0), Input::CaughtUp { room: room(1), at: 260, all: true });
-        assert_eq!(actions, [Action::Rejoin { room: room(1), at: 260 }]);
+        assert_eq!(actions, [Action::Rejoin { room: room(1), at: 260 }, Action::SendAgain(room(1))]);
         assert_eq!(next_work(&mut state), None);
     }
 
