@@ -95,10 +95,8 @@ struct Connection<'a> {
 impl Connection<'_> {
     async fn run(&mut self, rest: &mut Rest) {
         loop {
-            if self.flush().await.is_err() {
-                return;
-            }
-            let due = self.shared.state().due(self.shared.now()).map(|due| self.shared.instant(due));
+            let Ok(due) = self.flush().await else { return };
+            let due = due.map(|due| self.shared.instant(due));
             tokio::select! {
                 received = timeout_at(self.deadline, self.socket.receive()) => match received {
                     Ok(received) => if !self.received(received) { return },
@@ -114,10 +112,17 @@ impl Connection<'_> {
         }
     }
 
-    async fn flush(&mut self) -> Result<()> {
+    /// Sends what there is to send; says when to look again.
+    async fn flush(&mut self) -> Result<Option<Duration>> {
         loop {
-            let frame = self.shared.state().next_frame(self.shared.now());
-            let Some(frame) = frame else { return Ok(()) };
+            let frame = {
+                // One moment for both: what is not yet due now must not be overdue when the alarm is set.
+                let (mut state, now) = (self.shared.state(), self.shared.now());
+                match state.next_frame(now) {
+                    Some(frame) => frame,
+                    None => return Ok(state.due(now)),
+                }
+            };
             self.socket.send(&frame).await?;
         }
     }
