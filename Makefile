@@ -30,7 +30,10 @@ check: rust web
 	cd client-web && npm run check
 
 bench: rust
-	cargo bench --workspace --locked
+	cargo bench --workspace --locked --features rookery-actors/bench --bench '*'
+	cargo build --release --locked --package rookery --package rookery-bench
+	for what in idle fanout saturate stopped; do \
+		target/release/rookery-bench --rookery target/release/rookery $$what || exit 1; done
 
 clean:
 	cargo clean

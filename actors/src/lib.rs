@@ -20,6 +20,8 @@
 
 mod admission;
 mod audience;
+#[cfg(feature = "bench")]
+pub mod bench;
 mod children;
 mod heads;
 #[cfg(test)]
