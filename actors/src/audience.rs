@@ -165,6 +165,9 @@ impl AudienceLink {
         };
         match self.0.actor.send_message(message) {
             Err(MessagingErr::SendErr(AudienceMessage::Deliver { delivery, .. })) => Err(delivery),
+            Err(MessagingErr::SendErr(AudienceMessage::Skip { acks, .. })) => {
+                Err(Box::new(Delivery::answers(acks)))
+            }
             Ok(()) | Err(_) => Ok(()),
         }
     }
@@ -249,6 +252,7 @@ impl Actor for Audience {
             AudienceMessage::Typing(user) => actor.state.typing(user),
             AudienceMessage::RoomEnded => actor.state.room_ended(),
             AudienceMessage::Retire => {
+                actor.flush().await;
                 if actor.state.is_empty() {
                     self.map.forget(self.room, myself.get_id());
                     let _ = myself.drain();
@@ -257,6 +261,16 @@ impl Actor for Audience {
             #[cfg(test)]
             AudienceMessage::Panic => panic!("asked to fail"),
         }
+        Ok(())
+    }
+
+    /// What came after the decision to end is still answered.
+    async fn post_stop(
+        &self,
+        _: ActorRef<AudienceMessage>,
+        actor: &mut AudienceActor,
+    ) -> Result<(), ActorProcessingErr> {
+        actor.flush().await;
         Ok(())
     }
 }

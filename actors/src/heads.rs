@@ -6,10 +6,11 @@
 use std::collections::{HashMap, HashSet};
 
 use protocol::{
-    RoomId, Seq, ServerFrame, SessionId, UserId,
-    server::{Head, Heads as HeadsFrame, ReadMark},
+    ErrorCode, RoomId, Seq, ServerFrame, SessionId, UserId,
+    server::{Closed, Head, Heads as HeadsFrame, ReadMark},
 };
 use ractor::{Actor, ActorProcessingErr, ActorRef};
+use store::members::MemberState;
 
 use crate::{
     World,
@@ -25,8 +26,10 @@ pub(crate) struct Heads(pub(crate) ActorRef<HeadsMessage>);
 
 /// What the actor is told.
 pub(crate) enum HeadsMessage {
-    /// A session of somebody who is in these rooms.
-    Connect { session: Session, rooms: Vec<RoomView> },
+    /// Another session.
+    Connect(Session),
+    /// Its user is in these rooms, as the store knew after it connected.
+    Views { session: SessionId, rooms: Vec<RoomView> },
     /// It is gone.
     Disconnect { user: UserId, session: SessionId },
     /// It hears this room whole, or no more.
@@ -35,8 +38,8 @@ pub(crate) enum HeadsMessage {
     Moved { room: RoomId, head: Seq },
     /// Somebody has read this far.
     Read { user: UserId, room: RoomId, seq: Seq },
-    /// Somebody came into a room, or went.
-    Member { user: UserId, room: RoomId, joined: bool, head: Seq },
+    /// Somebody's place in a room changed.
+    Member { user: UserId, room: RoomId, state: MemberState, head: Seq },
     /// Time for news.
     Round,
 }
@@ -55,8 +58,12 @@ impl Heads {
         let _ = self.0.cast(message); // the node stops
     }
 
-    pub(crate) fn connect(&self, session: Session, rooms: Vec<RoomView>) {
-        self.tell(HeadsMessage::Connect { session, rooms });
+    pub(crate) fn connect(&self, session: Session) {
+        self.tell(HeadsMessage::Connect(session));
+    }
+
+    pub(crate) fn views(&self, session: SessionId, rooms: Vec<RoomView>) {
+        self.tell(HeadsMessage::Views { session, rooms });
     }
 
     pub(crate) fn disconnect(&self, user: UserId, session: SessionId) {
@@ -75,8 +82,8 @@ impl Heads {
         self.tell(HeadsMessage::Read { user, room, seq });
     }
 
-    pub(crate) fn member(&self, user: UserId, room: RoomId, joined: bool, head: Seq) {
-        self.tell(HeadsMessage::Member { user, room, joined, head });
+    pub(crate) fn member(&self, user: UserId, room: RoomId, state: MemberState, head: Seq) {
+        self.tell(HeadsMessage::Member { user, room, state, head });
     }
 }
 
@@ -92,6 +99,9 @@ pub(crate) struct HeadsState {
 struct Watcher {
     session: Session,
     rooms: Vec<Seen>,
+    /// Rooms that the user left before the views came; empty from then on.
+    left: Vec<RoomId>,
+    has_views: bool,
 }
 
 struct Seen {
@@ -106,21 +116,33 @@ struct Watched {
 }
 
 impl HeadsState {
-    /// Takes a session in; gives what its rooms stand at.
-    fn connect(&mut self, session: Session, views: Vec<RoomView>) -> Vec<Head> {
-        let id = session.id;
-        self.users.entry(session.user).or_default().push(id);
+    fn connect(&mut self, session: Session) {
+        let (user, id) = (session.user, session.id);
+        self.disconnect(user, id);
+        self.users.entry(user).or_default().push(id);
+        let watcher = Watcher { session, rooms: Vec::new(), left: Vec::new(), has_views: false };
+        self.sessions.insert(id, watcher);
+    }
+
+    /// Takes what the store knew of a session's rooms; gives how they stand. What changed meanwhile is newer.
+    fn views(&mut self, id: SessionId, views: Vec<RoomView>) -> Option<(Session, Vec<Head>)> {
+        let watcher = self.sessions.get_mut(&id)?;
+        watcher.has_views = true;
+        let left = std::mem::take(&mut watcher.left);
         let mut heads = Vec::with_capacity(views.len());
-        let mut rooms = Vec::with_capacity(views.len());
         for RoomView { room, head, mark } in views {
+            if left.contains(&room) {
+                continue;
+            }
             let watched = self.rooms.entry(room).or_insert(Watched { head, sessions: Vec::new() });
-            watched.sessions.push(id);
             watched.head = watched.head.max(head);
+            if watcher.see(room).is_none() {
+                watched.sessions.push(id);
+                watcher.rooms.push(Seen { room, mark, is_open: false });
+            }
             heads.push(head_of(room, watched.head, mark));
-            rooms.push(Seen { room, mark, is_open: false });
         }
-        self.sessions.insert(id, Watcher { session, rooms });
-        heads
+        (!heads.is_empty()).then(|| (watcher.session.clone(), heads))
     }
 
     fn disconnect(&mut self, user: UserId, session: SessionId) {
@@ -156,19 +178,54 @@ impl HeadsState {
         }
     }
 
-    fn member(&mut self, user: UserId, room: RoomId, joined: bool, head: Seq) {
+    /// Somebody's place in a room changed; gives what their sockets are told at once. A socket that hears the room whole
+    /// learns of its end there.
+    fn member(
+        &mut self,
+        user: UserId,
+        room: RoomId,
+        state: MemberState,
+        head: Seq,
+    ) -> Vec<(Session, ServerFrame)> {
+        let mut told = Vec::new();
         for id in self.users.get(&user).cloned().unwrap_or_default() {
             let Some(watcher) = self.sessions.get_mut(&id) else { continue };
-            let known = watcher.see(room).is_some();
-            if joined && !known {
-                watcher.rooms.push(Seen { room, mark: head, is_open: false });
-                self.rooms.entry(room).or_insert(Watched { head, sessions: Vec::new() }).sessions.push(id);
-                self.moved(room, head);
-            } else if !joined && known {
-                watcher.rooms.retain(|seen| seen.room != room);
-                self.unwatch(room, id);
+            let is_open = watcher.see(room).map(|seen| seen.is_open);
+            match (state, is_open) {
+                (MemberState::Joined, None) => {
+                    watcher.rooms.push(Seen { room, mark: head, is_open: false });
+                    self.rooms
+                        .entry(room)
+                        .or_insert(Watched { head, sessions: Vec::new() })
+                        .sessions
+                        .push(id);
+                    self.moved(room, head);
+                }
+                (MemberState::Joined, Some(_)) => {}
+                (MemberState::Invited, _) => {
+                    let frame = HeadsFrame { rooms: vec![Head { room, head, unread: 0 }] };
+                    told.push((watcher.session.clone(), ServerFrame::Heads(frame)));
+                }
+                (MemberState::Left | MemberState::Kicked | MemberState::Banned, Some(is_open)) => {
+                    watcher.rooms.retain(|seen| seen.room != room);
+                    let code = match state {
+                        MemberState::Banned => ErrorCode::Banned,
+                        _ => ErrorCode::NotAMember,
+                    };
+                    if !is_open {
+                        let frame = Closed { id: None, room, code: Some(code) };
+                        told.push((watcher.session.clone(), ServerFrame::Closed(frame)));
+                    }
+                    self.unwatch(room, id);
+                }
+                (MemberState::Left | MemberState::Kicked | MemberState::Banned, None) => {
+                    if !watcher.has_views {
+                        watcher.left.push(room);
+                    }
+                }
             }
         }
+        told
     }
 
     /// Moves a mark; gives it with the user's sessions, which are told.
@@ -245,16 +302,20 @@ impl Actor for HeadsActor {
         state: &mut HeadsState,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            HeadsMessage::Connect { session, rooms } => {
-                let heads = state.connect(session.clone(), rooms);
-                if !heads.is_empty() {
+            HeadsMessage::Connect(session) => state.connect(session),
+            HeadsMessage::Views { session, rooms } => {
+                if let Some((session, heads)) = state.views(session, rooms) {
                     self.push(&session, &ServerFrame::Heads(HeadsFrame { rooms: heads }), Class::Answer);
                 }
             }
             HeadsMessage::Disconnect { user, session } => state.disconnect(user, session),
             HeadsMessage::Open { session, room, open } => state.open(session, room, open),
             HeadsMessage::Moved { room, head } => state.moved(room, head),
-            HeadsMessage::Member { user, room, joined, head } => state.member(user, room, joined, head),
+            HeadsMessage::Member { user, room, state: place, head } => {
+                for (session, frame) in state.member(user, room, place, head) {
+                    self.push(&session, &frame, Class::Answer);
+                }
+            }
             HeadsMessage::Read { user, room, seq } => {
                 if let Some((mark, sessions)) = state.read(user, room, seq) {
                     let frame = ServerFrame::ReadMark(mark);

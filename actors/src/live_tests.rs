@@ -274,6 +274,52 @@ async fn who_is_banned_hears_the_ban_and_nothing_after_it() {
 }
 
 #[tokio::test]
+async fn who_is_invited_or_put_out_learns_it_without_hearing_the_room() {
+    let tree = Tree::room(Settings::default(), Durability::Durable).await;
+    let (session, bob) = tree.session(BOB, 2);
+    tree.actors.users.connect(session).await.unwrap();
+    tree.actors.rooms.command(ROOM, ANN, Command::Invite(BOB)).await.unwrap();
+    until(|| bob.has(|frame| matches!(frame, ServerFrame::Heads(_)))).await;
+    tree.actors.rooms.command(ROOM, BOB, Command::Join { invite: None }).await.unwrap();
+    tree.actors.rooms.command(ROOM, ANN, Command::Kick(BOB)).await.unwrap();
+    until(|| bob.has(|frame| matches!(frame, ServerFrame::Closed(closed) if closed.id.is_none()))).await;
+}
+
+#[tokio::test]
+async fn who_shares_no_room_any_more_is_seen_no_more() {
+    let tree = Tree::room(Settings::default(), Durability::Durable).await;
+    tree.actors.rooms.command(ROOM, BOB, Command::Join { invite: None }).await.unwrap();
+    let (owner, _) = tree.session(ANN, 1);
+    tree.actors.users.connect(owner).await.unwrap();
+    let (session, bob) = tree.session(BOB, 2);
+    tree.actors.users.connect(session.clone()).await.unwrap();
+    tree.actors.users.watch(&session, &[ANN]).await.unwrap();
+    until(|| bob.has(|frame| shows(frame, PresenceStatus::Online))).await;
+
+    tree.actors.rooms.command(ROOM, ANN, Command::Ban(BOB)).await.unwrap();
+    until(|| bob.has(|frame| shows(frame, PresenceStatus::Offline) && !last_seen(frame))).await;
+}
+
+#[tokio::test]
+async fn a_deleted_message_takes_its_edits_with_it() {
+    let tree = Tree::room(Settings::default(), Durability::Durable).await;
+    let (_, ann) = tree.listener(ANN, 1).await;
+    assert_eq!(tree.post(1, "first").await, Ok(3));
+    let of = |n, kind, target| Draft { kind, target: Some(target), ..draft(n, "second") };
+    tree.actors.rooms.post(ROOM, of(2, Kind::Edit, 3)).await.unwrap();
+    tree.actors.rooms.post(ROOM, of(3, Kind::Deletion, 3)).await.unwrap();
+    let again = tree.actors.rooms.post(ROOM, of(4, Kind::Edit, 3)).await;
+    assert_eq!(again.map_err(|refusal| refusal.code), Err(ErrorCode::Invalid), "what is withdrawn stays so");
+
+    let page = tree.actors.rooms.page(ANN, ROOM, None, 10).await.unwrap();
+    let shown = |seq: u64| page.entries.iter().any(|entry| entry.seq == seq && entry.body.is_some());
+    assert!(!shown(3) && !shown(4) && shown(5));
+    let (_, late) = tree.listener(ANN, 2).await;
+    until(|| late.noticed(|notice| matches!(notice, Notice::Behind { .. }))).await;
+    assert!(late.texts().is_empty() && ann.texts().len() == 1, "nobody is given it from memory");
+}
+
+#[tokio::test]
 async fn a_user_goes_passive_and_wakes_and_leaves_after_a_pause() {
     let settings = Settings { user_idle_ms: 20, offline_after_ms: 60, ..Settings::default() };
     let tree = Tree::room(settings, Durability::Durable).await;

@@ -1,6 +1,9 @@
 //! Who is there, and who wants to know. One actor a node; changes are told in rounds.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use protocol::{
     Millis, ServerFrame, SessionId, UserId,
@@ -32,6 +35,10 @@ pub(crate) enum PresenceMessage {
     Unwatch { session: SessionId, users: Vec<UserId> },
     /// It is gone.
     Forget(SessionId),
+    /// A user went from a room: those with whom they share no other room see each other no more.
+    Left(UserId),
+    /// These share no room any more.
+    Part { user: UserId, others: Vec<UserId> },
     /// Time for news.
     Round,
 }
@@ -128,6 +135,31 @@ impl PresenceState {
         }
     }
 
+    /// Who sees this user, or is seen by them.
+    fn seen_with(&self, user: UserId) -> Vec<UserId> {
+        let watched_by = self.watchers.get(&user).into_iter().flatten();
+        let watching = watched_by.filter_map(|id| Some(self.sessions.get(id)?.session.user));
+        let own = self.sessions.values().filter(|watching| watching.session.user == user);
+        let seen = own.flat_map(|watching| watching.users.iter().copied());
+        let others: HashSet<UserId> = watching.chain(seen).filter(|other| *other != user).collect();
+        others.into_iter().collect()
+    }
+
+    /// Neither of the two sees the other any more; gives the sockets that are told, and of whom.
+    fn part(&mut self, user: UserId, other: UserId) -> Vec<(Session, UserId)> {
+        let mut told = Vec::new();
+        for (watcher, watched) in [(user, other), (other, user)] {
+            for id in self.watchers.get(&watched).cloned().unwrap_or_default() {
+                let Some(watching) = self.sessions.get(&id).filter(|its| its.session.user == watcher) else {
+                    continue;
+                };
+                told.push((watching.session.clone(), watched));
+                self.unwatch(id, &[watched]);
+            }
+        }
+        told
+    }
+
     /// The changes since the last round, by session.
     fn round(&mut self) -> Vec<(Session, Vec<UserPresence>)> {
         let mut by_session: HashMap<SessionId, Vec<UserPresence>> = HashMap::new();
@@ -149,6 +181,20 @@ pub(crate) struct PresenceActor {
 }
 
 impl PresenceActor {
+    /// Asks the store who of `others` shares no room with `user` any more; told as `Part`.
+    fn ask_who_parts(&self, myself: &ActorRef<PresenceMessage>, user: UserId, others: Vec<UserId>) {
+        if others.is_empty() {
+            return;
+        }
+        let (store, myself) = (Arc::clone(&self.world.store), myself.clone());
+        tokio::spawn(async move {
+            // If nobody knows, nobody is shown.
+            let sharing = store.sharing_a_room(user, &others).await.unwrap_or_default();
+            let others = others.into_iter().filter(|other| !sharing.contains(other)).collect();
+            let _ = myself.cast(PresenceMessage::Part { user, others }); // the node stops
+        });
+    }
+
     fn push(&self, session: &Session, users: Vec<UserPresence>, class: Class) {
         let frame = ServerFrame::Presence(PresenceFrame { users });
         let bytes = self.world.encode.encode(&frame, session.outbox.encoding());
@@ -172,7 +218,7 @@ impl Actor for PresenceActor {
 
     async fn handle(
         &self,
-        _: ActorRef<PresenceMessage>,
+        myself: ActorRef<PresenceMessage>,
         message: PresenceMessage,
         state: &mut PresenceState,
     ) -> Result<(), ActorProcessingErr> {
@@ -186,6 +232,14 @@ impl Actor for PresenceActor {
             }
             PresenceMessage::Unwatch { session, users } => state.unwatch(session, &users),
             PresenceMessage::Forget(session) => state.forget(session),
+            PresenceMessage::Left(user) => self.ask_who_parts(&myself, user, state.seen_with(user)),
+            PresenceMessage::Part { user, others } => {
+                for (session, watched) in others.into_iter().flat_map(|other| state.part(user, other)) {
+                    let gone =
+                        UserPresence { user: watched, status: PresenceStatus::Offline, last_seen: None };
+                    self.push(&session, vec![gone], Class::Answer);
+                }
+            }
             PresenceMessage::Round => {
                 for (session, users) in state.round() {
                     self.push(&session, users, Class::Ephemeral);

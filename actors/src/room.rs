@@ -13,7 +13,7 @@ use ractor::{Actor, ActorProcessingErr, ActorRef};
 use store::{
     Store, StoreError,
     log::WriterMark,
-    members::RoomRecord,
+    members::{MemberState, RoomRecord},
     owner::{self, AppendEnd, Batch, ClaimError, Ownership},
 };
 use telemetry::TraceContext;
@@ -24,15 +24,16 @@ use crate::{
     admission::Permit,
     audience::{AudienceLink, Audiences, Hello},
     heads::Heads,
+    presence::{Presence, PresenceMessage},
     rooms::{Command, NewRoom, Open, RoomMap},
     session::{Refusal, Session},
 };
-use state::{Input, Output, Recent, Recovery, RoomState, Send, Target};
+use state::{Input, Opening, Output, Recent, Recovery, RoomState, Send, Target};
 
 /// What a room is told.
 pub(crate) enum RoomMessage {
     /// A session wants to hear the room.
-    Open(Box<Open>, Permit),
+    Open(Box<Opening>),
     /// Somebody says something.
     Send(Box<Send>),
     /// Somebody types.
@@ -40,9 +41,9 @@ pub(crate) enum RoomMessage {
     /// Somebody wants something done.
     Command(Box<CommandRequest>),
     /// Somebody makes the room.
-    Create(Box<NewRoom>, CommandReply, Permit),
+    Create(Box<NewRoom>, CommandReply),
     /// Somebody reads an ephemeral room's recent entries.
-    Recent(Recent, Permit),
+    Recent(Recent),
     /// The store has answered the claim.
     Claimed(Box<Result<Claimed, ClaimFailure>>),
     /// The store has answered the append.
@@ -64,11 +65,48 @@ pub(crate) struct CommandRequest {
     pub(crate) command: Command,
     pub(crate) reply: CommandReply,
     pub(crate) trace: TraceContext,
-    pub(crate) permit: Permit,
 }
 
-/// The way to answer a command; dropped when the room ends first.
-pub(crate) type CommandReply = oneshot::Sender<Result<RoomRecord, Refusal>>;
+/// The way to answer a command; dropped when the room ends first. Holds the room's admission until then.
+#[derive(Debug)]
+pub(crate) struct CommandReply {
+    to: oneshot::Sender<Result<RoomRecord, Refusal>>,
+    _permit: Option<Permit>,
+}
+
+impl CommandReply {
+    pub(crate) fn new(to: oneshot::Sender<Result<RoomRecord, Refusal>>, permit: Option<Permit>) -> Self {
+        Self { to, _permit: permit }
+    }
+
+    /// Answers; whoever asked may have stopped waiting.
+    pub(crate) fn send(self, result: Result<RoomRecord, Refusal>) {
+        let _ = self.to.send(result);
+    }
+}
+
+/// The promise that a session which asked to hear a room is answered: if it is lost, the session is told to ask again.
+#[derive(Debug)]
+pub(crate) struct Unanswered(Option<(Session, RoomId, Option<u64>)>);
+
+impl Unanswered {
+    pub(crate) fn new(open: &Open) -> Self {
+        Self(Some((open.session.clone(), open.room, open.id)))
+    }
+
+    /// The session was told.
+    pub(crate) fn answered(&mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Unanswered {
+    fn drop(&mut self) {
+        if let Some((session, room, id)) = self.0.take() {
+            session.outbox.notify(Notice::Shut { room, id, code: ErrorCode::Unavailable });
+        }
+    }
+}
 
 /// Who waits for the answer to a send.
 #[derive(Debug)]
@@ -112,6 +150,7 @@ pub(crate) struct RoomContext {
     pub(crate) world: World,
     pub(crate) audiences: Audiences,
     pub(crate) heads: Heads,
+    pub(crate) presence: Presence,
     pub(crate) rooms: Arc<RoomMap>,
 }
 
@@ -154,17 +193,15 @@ impl Actor for Room {
         actor: &mut RoomActor,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            RoomMessage::Open(open, _permit) => self.take(&myself, actor, Input::Open(*open)),
+            RoomMessage::Open(opening) => self.take(&myself, actor, Input::Open(*opening)),
             RoomMessage::Send(send) => self.take(&myself, actor, Input::Send(*send)),
             RoomMessage::Command(request) => {
-                let CommandRequest { by, command, reply, trace, permit: _permit } = *request;
+                let CommandRequest { by, command, reply, trace } = *request;
                 self.take(&myself, actor, Input::Command { by, command, reply, trace });
             }
-            RoomMessage::Create(new, reply, _permit) => {
-                self.take(&myself, actor, Input::Create { new, reply })
-            }
+            RoomMessage::Create(new, reply) => self.take(&myself, actor, Input::Create { new, reply }),
             RoomMessage::Typing { user } => self.typing(actor, user),
-            RoomMessage::Recent(recent, _permit) => self.take(&myself, actor, Input::Recent(recent)),
+            RoomMessage::Recent(recent) => self.take(&myself, actor, Input::Recent(recent)),
             RoomMessage::Claimed(result) => self.claimed(&myself, actor, *result),
             RoomMessage::Appended(end) => self.appended(&myself, actor, *end),
             RoomMessage::WriterLoaded { writer, mark } => {
@@ -186,7 +223,7 @@ impl Room {
     fn take(&self, myself: &ActorRef<RoomMessage>, actor: &mut RoomActor, input: Input) {
         match &mut actor.phase {
             Phase::Asleep => {
-                self.claim(myself, matches!(input, Input::Create { .. }));
+                self.claim(myself, input.creates());
                 actor.phase = Phase::Claiming(vec![input]);
             }
             Phase::Claiming(waiting) => waiting.push(input),
@@ -212,13 +249,18 @@ impl Room {
             Output::Deliver(delivery) => self.deliver(actor, delivery),
             Output::Ack { to, ack } => self.context.audiences.answer(to, ack),
             Output::Refuse { to, writer, n, refusal } => refuse_send(self.id, to, writer, n, refusal),
-            Output::Done { to, result } => _ = to.send(result),
+            Output::Done { to, result } => to.send(result),
             Output::Page { to, page } => _ = to.send(page),
             Output::Admit(admit) => self.admit(actor, admit),
             Output::Shut { session, id, code } => {
                 session.outbox.notify(Notice::Shut { room: self.id, id, code });
             }
-            Output::Member { user, joined, head } => self.context.heads.member(user, self.id, joined, head),
+            Output::Member { user, state, head } => {
+                self.context.heads.member(user, self.id, state, head);
+                if state != MemberState::Joined {
+                    self.context.presence.tell(PresenceMessage::Left(user));
+                }
+            }
             Output::Retire => self.retire(myself, actor),
         }
     }
@@ -245,6 +287,12 @@ impl Room {
             Phase::Claiming(waiting) => waiting,
             Phase::Asleep | Phase::Serving { .. } | Phase::Ended => Vec::new(),
         };
+        if matches!(result, Err(ClaimFailure::NotFound)) && waiting.iter().any(Input::creates) {
+            // Somebody asked for it before somebody else made it.
+            self.claim(myself, true);
+            actor.phase = Phase::Claiming(waiting);
+            return;
+        }
         match result {
             Ok(Claimed { ownership, recovery }) => {
                 let state = Box::new(RoomState::new(self.id, recovery));
@@ -334,12 +382,20 @@ impl Room {
     fn load_target(&self, myself: &ActorRef<RoomMessage>, writer: WriterId, target: Seq) {
         let (store, id, myself) = (Arc::clone(&self.context.world.store), self.id, myself.clone());
         tokio::spawn(async move {
-            let found = store.rows_after(id, target - 1, target, 1).await.map(|rows| {
-                rows.first().map(|row| Target { author: row.from, is_said: state::is_said(&row.kind) })
-            });
+            let found = target_of(&*store, id, target).await;
             let _ = myself.cast(RoomMessage::TargetLoaded { writer, target, found });
         });
     }
+}
+
+/// What must be known of an entry to change it.
+async fn target_of(store: &dyn Store, id: RoomId, target: Seq) -> Result<Option<Target>, StoreError> {
+    let rows = store.rows_after(id, target - 1, target, 1).await?;
+    let deleted = store::reader::deleted(store, id, &rows, Seq::MAX).await?;
+    Ok(rows.first().map(|row| {
+        let (is_said, is_masked) = (state::is_said(&row.kind), deleted.contains(&row.seq));
+        Target { author: row.from, is_said, is_masked }
+    }))
 }
 
 async fn claim(world: &World, id: RoomId, creates: bool) -> Result<Claimed, ClaimFailure> {
@@ -413,10 +469,7 @@ impl Room {
             Some(link) => link.admit(state.epoch(), admit).err(),
             None => Some(admit),
         };
-        if let Some(admit) = left {
-            let code = ErrorCode::Unavailable;
-            admit.session.outbox.notify(Notice::Shut { room: self.id, id: admit.opened.id, code });
-        }
+        drop(left); // unanswered: the session is told to ask again
     }
 
     fn typing(&self, actor: &RoomActor, user: UserId) {
@@ -453,15 +506,15 @@ impl Room {
 
     fn refuse(&self, input: Input, refusal: &Refusal) {
         match input {
-            Input::Open(open) => {
-                open.session.outbox.notify(Notice::Shut { room: self.id, id: open.id, code: refusal.code })
+            Input::Open(mut opening) => {
+                opening.unanswered.answered();
+                let Open { session, id, .. } = opening.open;
+                session.outbox.notify(Notice::Shut { room: self.id, id, code: refusal.code });
             }
             Input::Send(send) => {
                 refuse_send(self.id, send.reply, send.draft.writer, send.draft.n, refusal.clone());
             }
-            Input::Command { reply, .. } | Input::Create { reply, .. } => {
-                _ = reply.send(Err(refusal.clone()))
-            }
+            Input::Command { reply, .. } | Input::Create { reply, .. } => reply.send(Err(refusal.clone())),
             Input::Recent(recent) => _ = recent.reply.send(Err(refusal.code)),
             Input::WriterLoaded { .. }
             | Input::TargetLoaded { .. }

@@ -28,8 +28,8 @@ use crate::{
     audience::AudienceMessage,
     children::{Child, Children, Failing},
     room::{
-        CommandRequest, ReplyTo, Room, RoomContext, RoomMessage,
-        state::{Recent, Send, unavailable},
+        CommandReply, CommandRequest, ReplyTo, Room, RoomContext, RoomMessage,
+        state::{Opening, Recent, Send, unavailable},
     },
     session::{Refusal, Session},
 };
@@ -188,7 +188,9 @@ impl Rooms {
     /// # Errors
     /// When the room has too much to do.
     pub fn open(&self, open: Open) -> Result<(), Refusal> {
-        self.tell(open.room, OPEN_BYTES, |permit| RoomMessage::Open(Box::new(open), permit))
+        self.tell(open.room, OPEN_BYTES, |permit| {
+            RoomMessage::Open(Box::new(Opening::new(open, Some(permit))))
+        })
     }
 
     /// After [`crate::Notice::Behind`]: the session has read the log up to `at` and wants to go on live. Answered by
@@ -243,7 +245,9 @@ impl Rooms {
     /// Why it was not made.
     pub async fn create(&self, new: NewRoom) -> Result<RoomRecord, Refusal> {
         let (reply, answer) = oneshot::channel();
-        self.tell(new.room, OPEN_BYTES, |permit| RoomMessage::Create(Box::new(new), reply, permit))?;
+        self.tell(new.room, OPEN_BYTES, |permit| {
+            RoomMessage::Create(Box::new(new), CommandReply::new(reply, Some(permit)))
+        })?;
         answered(answer).await
     }
 
@@ -258,9 +262,8 @@ impl Rooms {
             RoomMessage::Command(Box::new(CommandRequest {
                 by,
                 command,
-                reply,
+                reply: CommandReply::new(reply, Some(permit)),
                 trace: TraceContext::NONE,
-                permit,
             }))
         })?;
         answered(answer).await
@@ -301,7 +304,7 @@ impl Rooms {
         let (reply, answer) = oneshot::channel();
         let limit = limit.clamp(1, limits::PAGE_ENTRIES);
         self.tell(room, OPEN_BYTES, |permit| {
-            RoomMessage::Recent(Recent { user, from, limit, reply }, permit)
+            RoomMessage::Recent(Recent { user, from, limit, reply, _permit: Some(permit) })
         })?;
         match tokio::time::timeout(ANSWER_DEADLINE, answer).await {
             Ok(Ok(page)) => page.map_err(|code| Refusal::new(code, "only members read this room")),

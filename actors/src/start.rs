@@ -47,7 +47,7 @@ impl Actors {
                 .await?;
         let (heads, presence) = (Heads(heads), Presence(presence));
         let audiences = start_audiences(&world, &parent).await?;
-        let rooms = start_rooms(&world, &parent, audiences, heads.clone()).await?;
+        let rooms = start_rooms(&world, &parent, audiences, (heads.clone(), presence.clone())).await?;
         let users = start_users(world, &parent, presence, heads).await?;
         let sweeper = tokio::spawn(sweep(rooms.clone()));
         Ok(Self { rooms, users, root, sweeper })
@@ -73,7 +73,7 @@ async fn start_rooms(
     world: &World,
     parent: &ActorCell,
     audiences: Audiences,
-    heads: Heads,
+    (heads, presence): (Heads, Presence),
 ) -> Result<Rooms, SpawnErr> {
     let map = Children::new();
     let told = audiences.clone();
@@ -88,7 +88,7 @@ async fn start_rooms(
         }),
     };
     let (supervisor, _) = Actor::spawn_linked(None, supervisor, (), parent.clone()).await?;
-    let context = RoomContext { world: world.clone(), audiences, heads, rooms: map };
+    let context = RoomContext { world: world.clone(), audiences, heads, presence, rooms: map };
     Ok(Rooms { context, supervisor: supervisor.get_cell(), since: Instant::now() })
 }
 

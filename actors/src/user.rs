@@ -63,6 +63,9 @@ impl Actor for User {
         state: Box<UserState>,
     ) -> Result<UserActor, ActorProcessingErr> {
         self.await_idleness(&myself, 0);
+        if state.is_awaited() {
+            self.await_return(&myself);
+        }
         Ok(UserActor { state: Some(state), turn: 0 })
     }
 
@@ -126,10 +129,7 @@ impl User {
                     let _ = session.outbox.push(&[bytes], Class::Answer); // full: the outbox ends the connection
                 }
             }
-            Output::AwaitReturn => {
-                let pause = Duration::from_millis(self.world.settings.offline_after_ms);
-                myself.send_after(pause, || UserMessage::ReturnedOrLeft);
-            }
+            Output::AwaitReturn => self.await_return(myself),
         }
     }
 
@@ -144,6 +144,11 @@ impl User {
                 }
             });
         }
+    }
+
+    fn await_return(&self, myself: &ActorRef<UserMessage>) {
+        let pause = Duration::from_millis(self.world.settings.offline_after_ms);
+        myself.send_after(pause, || UserMessage::ReturnedOrLeft);
     }
 
     fn await_idleness(&self, myself: &ActorRef<UserMessage>, turn: u64) {

@@ -54,7 +54,6 @@ impl Users {
     /// # Errors
     /// `too_many` when the user has as many sockets as allowed; `unavailable` when the store is away.
     pub async fn connect(&self, session: Session) -> Result<Arc<Allowance>, Refusal> {
-        let rooms = self.rooms_of(session.user).await.map_err(|error| store_is_away(&error))?;
         let (reply, answer) = oneshot::channel();
         self.map.tell(session.user, UserMessage::Connect { session: session.clone(), reply });
         let allowance = match tokio::time::timeout(CONNECT_DEADLINE, answer).await {
@@ -63,8 +62,18 @@ impl Users {
                 return Err(Refusal::new(ErrorCode::Overloaded, "try again").retry_after(1_000));
             }
         };
-        self.heads.connect(session, rooms);
-        Ok(allowance)
+        // Registered before the store is asked, so that no change of membership falls between the two.
+        self.heads.connect(session.clone());
+        match self.rooms_of(session.user).await {
+            Ok(rooms) => {
+                self.heads.views(session.id, rooms);
+                Ok(allowance)
+            }
+            Err(error) => {
+                self.disconnect(session.user, session.id);
+                Err(store_is_away(&error))
+            }
+        }
     }
 
     async fn rooms_of(&self, user: UserId) -> Result<Vec<RoomView>, StoreError> {

@@ -244,7 +244,8 @@ impl Window {
     }
 }
 
-/// Which of `rows` (consecutive ones) the entries up to `head` delete, by the table of masks and the log above it.
+/// Which of `rows` (consecutive ones) are withheld because entries up to `head` delete them, by the table of masks and
+/// the log above it. An edit goes with the entry that it edits: it is another content of it.
 ///
 /// # Errors
 /// When the store fails.
@@ -256,14 +257,24 @@ pub async fn deleted(
 ) -> Result<HashSet<Seq>, StoreError> {
     let (Some(first), Some(last)) = (rows.first(), rows.last()) else { return Ok(HashSet::new()) };
     let masks = store.masks(room, first.seq, last.seq).await?;
-    let mut deleted: HashSet<Seq> = masks.masks.iter().map(|mask| mask.target).collect();
     let mut after = masks.applied_seq;
+    let mut deleted: HashSet<Seq> = masks.masks.iter().map(|mask| mask.target).collect();
+    let edits =
+        || rows.iter().filter(|row| row.kind == Kind::Edit).filter_map(|row| Some((row.seq, row.target?)));
+    for (_, target) in edits().filter(|(_, target)| *target < first.seq) {
+        let masks = store.masks(room, target, target).await?;
+        after = after.min(masks.applied_seq);
+        deleted.extend(masks.masks.iter().map(|mask| mask.target));
+    }
     while after < head {
         let above = store.rows_after(room, after, head, FOLD_ROWS).await?;
         let Some(last) = above.last() else { break };
         after = last.seq;
         deleted.extend(above.iter().filter_map(Row::mask).map(|mask| mask.target));
     }
+    let of_deleted: Vec<Seq> =
+        edits().filter(|(_, target)| deleted.contains(target)).map(|(edit, _)| edit).collect();
+    deleted.extend(of_deleted);
     Ok(deleted)
 }
 

@@ -25,6 +25,7 @@ use crate::{
     Encode, Notice,
     room::{
         ReplyTo,
+        ring::is_withdrawn,
         state::{Admit, Delivery},
     },
     session::{Class, Pushed, Session},
@@ -94,7 +95,9 @@ impl AudienceState {
         }
         for deletion in delivery.entries.iter().filter(|entry| entry.kind == Kind::Deletion) {
             let pending = self.pending.iter_mut().flat_map(|waiting| &mut waiting.entries);
-            for entry in pending.filter(|entry| Some(entry.seq) == deletion.target) {
+            for entry in
+                pending.filter(|entry| deletion.target.is_some_and(|target| is_withdrawn(entry, target)))
+            {
                 entry.body = None;
                 entry.masked = Some(Mask::Deleted);
             }
@@ -198,7 +201,8 @@ impl AudienceState {
 impl AudienceState {
     /// The room lets a session in. Nothing may be pending.
     pub(crate) fn admit(&mut self, epoch: u64, admit: Admit) {
-        let Admit { session, reset, opened, gap, start } = admit;
+        let Admit { session, reset, opened, gap, start, mut unanswered } = admit;
+        unanswered.answered();
         if epoch < self.epoch {
             // An answer of an earlier owner: the session asks again.
             session.outbox.notify(Notice::AudienceEnded { room: self.framer.room, at: start });
@@ -296,6 +300,13 @@ impl AudienceState {
         let reset = ServerFrame::Reset(Reset { room: *room, head: self.head, incarnation: *incarnation });
         let mut dead = Vec::new();
         for member in &mut self.members {
+            if !member.is_live {
+                // It reads what is no more: it opens the room again, and is told so.
+                let notice = Notice::AudienceEnded { room: *room, at: member.at };
+                member.session.outbox.notify(notice);
+                dead.push(member.session.id);
+                continue;
+            }
             let frame = encode.encode(&reset, member.session.outbox.encoding());
             member.at = self.head;
             member.is_live = true;

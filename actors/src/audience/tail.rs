@@ -6,6 +6,7 @@ use bytes::Bytes;
 use protocol::{Encoding, Entry, Seq};
 
 use super::flight::{Encoded, Framer};
+use crate::room::ring::is_withdrawn;
 
 /// Entries kept at most: more than a resume is given.
 const TAIL_ENTRIES: usize = 128;
@@ -30,10 +31,12 @@ impl Tail {
         }
     }
 
-    /// Forgets everything up to `target`, whose content is withheld from now on.
+    /// Forgets everything up to `target` and its edits, whose content is withheld from now on.
     pub(crate) fn cut(&mut self, target: Seq) {
         self.last_answer = None;
-        while self.entries.front().is_some_and(|entry| entry.seq <= target) {
+        let newest = self.entries.iter().rev().find(|entry| is_withdrawn(entry, target));
+        let Some(upto) = newest.map(|entry| entry.seq) else { return };
+        while self.entries.front().is_some_and(|entry| entry.seq <= upto) {
             self.drop_oldest();
         }
     }

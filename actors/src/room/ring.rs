@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use protocol::{Entry, Seq, client::HistoryFrom, entry::Mask};
+use protocol::{Entry, Kind, Seq, client::HistoryFrom, entry::Mask};
 
 /// Entries held at most.
 pub(crate) const RING_ENTRIES: usize = 100;
@@ -28,10 +28,9 @@ impl Ring {
         }
     }
 
-    /// Withholds the body of `target` from now on.
+    /// Withholds the bodies of `target` and of its edits from now on.
     pub(crate) fn mask(&mut self, target: Seq) {
-        if let Some(index) = self.index_of(target) {
-            let entry = &mut self.entries[index];
+        for entry in self.entries.iter_mut().filter(|entry| is_withdrawn(entry, target)) {
             self.bytes -= size(entry);
             entry.body = None;
             entry.masked = Some(Mask::Deleted);
@@ -72,6 +71,11 @@ impl Ring {
     }
 }
 
+/// Whether a deletion of `target` withholds this entry: it is the target, or another content of it.
+pub(crate) fn is_withdrawn(entry: &Entry, target: Seq) -> bool {
+    entry.seq == target || (entry.kind == Kind::Edit && entry.target == Some(target))
+}
+
 fn size(entry: &Entry) -> usize {
     entry.body.as_ref().map_or(0, |body| body.as_json().len())
 }
@@ -79,7 +83,7 @@ fn size(entry: &Entry) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use protocol::{Body, Kind, UserId};
+    use protocol::{Body, UserId};
 
     fn entry(seq: Seq, text: &str) -> Entry {
         Entry {
@@ -111,6 +115,9 @@ mod tests {
         (5..=7).for_each(|seq| ring.push(entry(seq, "secret")));
         ring.mask(6);
         ring.mask(99);
+        ring.push(Entry { kind: Kind::Edit, target: Some(6), ..entry(8, "secret too") });
+        ring.mask(6);
+        assert!(ring.get(8).unwrap().body.is_none(), "nor do its edits");
         assert_eq!(ring.get(6).and_then(|entry| entry.masked), Some(Mask::Deleted));
         assert!(ring.get(6).unwrap().body.is_none() && ring.get(7).unwrap().body.is_some());
     }

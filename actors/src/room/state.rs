@@ -16,14 +16,14 @@ use protocol::{
 use store::{
     StoreError,
     log::{DURABLE_INCARNATION, Row, WriterMark},
-    members::{Derived, MemberRecord, RoomRecord},
+    members::{Derived, MemberRecord, MemberState, RoomRecord},
     reader::Roster,
 };
 use telemetry::TraceContext;
 use tokio::sync::oneshot;
 
 use super::{
-    CommandReply, ReplyTo,
+    CommandReply, ReplyTo, Unanswered,
     queue::{self, Change, Waiting},
     rights,
     ring::Ring,
@@ -44,7 +44,7 @@ const PARKED: usize = limits::WINDOW_SENDS * 2;
 #[derive(Debug)]
 pub(crate) enum Input {
     /// A session wants to hear the room.
-    Open(Open),
+    Open(Opening),
     /// Somebody says something.
     Send(Send),
     /// Somebody wants something done.
@@ -63,12 +63,34 @@ pub(crate) enum Input {
     AppendRefused(StoreError),
 }
 
+impl Input {
+    /// Whether it makes a room that is not there.
+    pub(crate) fn creates(&self) -> bool {
+        matches!(self, Self::Create { .. })
+    }
+}
+
 /// A send with the way to answer it.
 #[derive(Debug)]
 pub(crate) struct Send {
     pub(crate) draft: Draft,
     pub(crate) reply: ReplyTo,
     pub(crate) permit: Option<Permit>,
+}
+
+/// A wish to hear the room.
+#[derive(Debug)]
+pub(crate) struct Opening {
+    pub(crate) open: Open,
+    pub(crate) unanswered: Unanswered,
+    /// Holds the room's admission until the room has decided.
+    pub(crate) permit: Option<Permit>,
+}
+
+impl Opening {
+    pub(crate) fn new(open: Open, permit: Option<Permit>) -> Self {
+        Self { unanswered: Unanswered::new(&open), open, permit }
+    }
 }
 
 /// A wish to read the newest entries, with the way to answer it.
@@ -78,14 +100,18 @@ pub(crate) struct Recent {
     pub(crate) from: Option<HistoryFrom>,
     pub(crate) limit: usize,
     pub(crate) reply: oneshot::Sender<Result<Page, ErrorCode>>,
+    /// Holds the room's admission until it is answered.
+    pub(crate) _permit: Option<Permit>,
 }
 
 /// What must be known of an entry to change it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Target {
     pub(crate) author: UserId,
-    /// Something said, so something that can be changed.
+    /// Something said, so something that can be withdrawn.
     pub(crate) is_said: bool,
+    /// Withdrawn already: no other content is given to it.
+    pub(crate) is_masked: bool,
 }
 
 /// What a room does.
@@ -111,8 +137,8 @@ pub(crate) enum Output {
     Admit(Admit),
     /// Do not let it.
     Shut { session: Session, id: Option<u64>, code: ErrorCode },
-    /// Somebody came in or went: their lists of rooms change.
-    Member { user: UserId, joined: bool, head: Seq },
+    /// Somebody's place in the room changed: so does their list of rooms.
+    Member { user: UserId, state: MemberState, head: Seq },
     /// End: nothing more can be accepted here.
     Retire,
 }
@@ -133,8 +159,15 @@ pub(crate) struct Delivery {
     pub(crate) trace: TraceContext,
 }
 
+impl Delivery {
+    /// Nothing but answers.
+    pub(crate) fn answers(acks: Vec<(ReplyTo, Ack)>) -> Self {
+        Self { entries: Vec::new(), acks, ends: None, deleted: false, trace: TraceContext::NONE }
+    }
+}
+
 /// A session that may hear the room, and from where.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Admit {
     pub(crate) session: Session,
     /// First of all, if its position is void.
@@ -144,6 +177,7 @@ pub(crate) struct Admit {
     pub(crate) gap: Option<Gap>,
     /// The stream begins after this entry.
     pub(crate) start: Seq,
+    pub(crate) unanswered: Unanswered,
 }
 
 /// What a claim found, for the state to begin with.
@@ -229,7 +263,7 @@ impl RoomState {
 
     pub(crate) fn handle(&mut self, input: Input, now: Millis, out: &mut Vec<Output>) {
         match input {
-            Input::Open(open) => self.open(open, out),
+            Input::Open(opening) => self.open(opening, out),
             Input::Send(send) => self.send(send, now, out),
             Input::Command { by, command, reply, trace } => self.command(by, command, reply, trace, now, out),
             Input::Create { new, reply } => self.create(*new, reply, now, out),
@@ -240,7 +274,10 @@ impl RoomState {
             Input::Recent(recent) => self.read_recent(recent, out),
             Input::Appended { marked_upto } => {
                 self.commit(out);
-                self.writers.trim(marked_upto);
+                // Of an ephemeral room's writers nothing but this memory knows.
+                if self.durability() == Durability::Durable {
+                    self.writers.trim(marked_upto);
+                }
             }
             Input::AppendRefused(error) => return self.give_up(&error, out),
         }
@@ -302,13 +339,16 @@ impl RoomState {
 
 /// Hearing.
 impl RoomState {
-    fn open(&self, open: Open, out: &mut Vec<Output>) {
+    fn open(&self, opening: Opening, out: &mut Vec<Output>) {
+        let Opening { open, mut unanswered, permit: _permit } = opening;
         let Ok(record) = self.living() else {
+            unanswered.answered();
             out.push(Output::Shut { session: open.session, id: open.id, code: ErrorCode::NotFound });
             return;
         };
         let member = self.member(open.session.user);
         if let Err(code) = rights::may_open(&member) {
+            unanswered.answered();
             out.push(Output::Shut { session: open.session, id: open.id, code });
             return;
         }
@@ -335,6 +375,7 @@ impl RoomState {
             gap: (start > after).then_some(Gap { room: self.id, after, upto: start }),
             start,
             session: open.session,
+            unanswered,
         }));
     }
 
@@ -378,8 +419,14 @@ impl RoomState {
                     let refusal = Refusal::new(ErrorCode::Overloaded, "too many writers in this room");
                     return refuse(send, refusal.retry_after(60_000), out);
                 }
+                // Nobody but this memory could know it, so it can't be a repeat: the rights come first.
+                if let Err(refusal) = self.check(&send.draft, now) {
+                    return refuse(send, refusal, out);
+                }
                 self.writers.load(send.draft.writer, None);
+                let writer = send.draft.writer;
                 self.send(send, now, out);
+                self.writers.forget_unused(writer);
             }
             Standing::NotLoaded => {
                 out.push(Output::LoadWriter(send.draft.writer));
@@ -474,6 +521,9 @@ impl RoomState {
             }
         };
         match self.target(draft.writer, target) {
+            Some(Some(found)) if found.is_masked && draft.kind == Kind::Edit => {
+                Err(Refusal::new(ErrorCode::Invalid, "what was deleted is not changed"))
+            }
             Some(Some(found)) if found.is_said => by_right(&member, found.author).map(|()| Checked::Fine),
             Some(Some(_)) => Err(Refusal::new(ErrorCode::Invalid, "only what people say is changed")),
             Some(None) => Err(Refusal::new(ErrorCode::NotFound, "no such entry to speak of")),
@@ -496,7 +546,8 @@ impl RoomState {
     /// What is known of an entry: `None` if the store must be asked, `Some(None)` if there is none.
     fn target(&self, writer: WriterId, seq: Seq) -> Option<Option<Target>> {
         if let Some(entry) = self.ring.get(seq) {
-            return Some(Some(Target { author: entry.from, is_said: is_said(&entry.kind) }));
+            let (is_said, is_masked) = (is_said(&entry.kind), entry.masked.is_some());
+            return Some(Some(Target { author: entry.from, is_said, is_masked }));
         }
         if self.durability() == Durability::Ephemeral {
             return Some(None);
@@ -585,6 +636,7 @@ impl RoomState {
                 again.sends.append(&mut parked.sends);
             }
         }
+        self.writers.forget_unused(writer);
     }
 
     fn refuse_parked(&mut self, writer: WriterId, error: &StoreError, out: &mut Vec<Output>) {
@@ -882,11 +934,7 @@ impl RoomState {
         delivery.acks.extend(waiting.replies.into_iter().map(|reply| (reply, ack)));
         if let Some(change) = waiting.change {
             if let Some(member) = change.member {
-                after.push(Output::Member {
-                    user: member.user,
-                    joined: member.is_joined(),
-                    head: waiting.seq,
-                });
+                after.push(Output::Member { user: member.user, state: member.state, head: waiting.seq });
             }
             let record = RoomRecord { applied_seq: waiting.log_seq, ..change.room };
             after.extend(

@@ -131,6 +131,15 @@ impl Writers {
         self.writers.len() >= EPHEMERAL_WRITERS
     }
 
+    /// A writer that has said nothing here takes no memory.
+    pub(crate) fn forget_unused(&mut self, writer: WriterId) {
+        let unused =
+            self.writers.get(&writer).is_some_and(|known| known.accepted == 0 && known.recent.is_empty());
+        if unused {
+            self.writers.remove(&writer);
+        }
+    }
+
     /// How this send stands to those before it.
     pub(crate) fn standing(&self, draft: &Draft) -> Standing {
         let Some(writer) = self.writers.get(&draft.writer) else { return Standing::NotLoaded };

@@ -25,8 +25,8 @@ use crate::{
     Encode, Notice, Outbox,
     audience::{Hello, flight, state::AudienceState},
     room::{
-        ReplyTo,
-        state::{Admit, Delivery, Input, Output, Recovery, RoomState, Send, Target, is_said},
+        CommandReply, ReplyTo,
+        state::{Admit, Delivery, Input, Opening, Output, Recovery, RoomState, Send, Target, is_said},
     },
     rooms::{Command, Draft, NewRoom, Open},
     session::{Class, Pushed, Refusal, Session},
@@ -137,7 +137,7 @@ impl Node {
             history: HistoryAccess::All,
         };
         let (reply, _) = oneshot::channel();
-        self.to_room.push_back(Input::Create { new: Box::new(new), reply });
+        self.to_room.push_back(Input::Create { new: Box::new(new), reply: CommandReply::new(reply, None) });
         for number in 1..self.clients.len() {
             self.command(self.clients[number].user, Command::Join { invite: None });
         }
@@ -146,7 +146,12 @@ impl Node {
     fn command(&mut self, by: UserId, command: Command) {
         let (reply, answer) = oneshot::channel();
         self.commands.push(answer);
-        self.to_room.push_back(Input::Command { by, command, reply, trace: TraceContext::NONE });
+        self.to_room.push_back(Input::Command {
+            by,
+            command,
+            reply: CommandReply::new(reply, None),
+            trace: TraceContext::NONE,
+        });
     }
 
     /// Something happens.
@@ -297,7 +302,7 @@ impl Node {
             incarnation: None,
             trace: TraceContext::NONE,
         };
-        self.to_room.push_back(Input::Open(open));
+        self.to_room.push_back(Input::Open(Opening::new(open, None)));
     }
 
     fn moderate(&mut self, who: usize) {
@@ -367,6 +372,9 @@ impl Node {
         self.seen.shut += 1;
         let client = &mut self.clients[who];
         client.is_opening = false;
+        if code == ErrorCode::Unavailable {
+            return; // it asks again
+        }
         client.behind = None;
         let frame = ServerFrame::Closed(Closed { id: None, room: ROOM, code: Some(code) });
         let _ = client.outbox.push(&[PlainJson.encode(&frame, protocol::Encoding::Json)], Class::Answer);
@@ -443,7 +451,11 @@ impl Node {
             Output::LoadTarget { writer, target } => {
                 let found =
                     self.runtime.block_on(self.store.rows_after(ROOM, target - 1, target, 1)).map(|rows| {
-                        rows.first().map(|row| Target { author: row.from, is_said: is_said(&row.kind) })
+                        rows.first().map(|row| Target {
+                            author: row.from,
+                            is_said: is_said(&row.kind),
+                            is_masked: false,
+                        })
                     });
                 self.to_room.push_back(Input::TargetLoaded { writer, target, found });
             }
@@ -467,7 +479,7 @@ impl Node {
                     session.outbox.notify(Notice::Refused { room: ROOM, writer, n, attempt, refusal });
                 }
             }
-            Output::Done { to, result } => _ = to.send(result),
+            Output::Done { to, result } => to.send(result),
             Output::Page { to, page } => _ = to.send(page),
             Output::Shut { session, id, code } => {
                 session.outbox.notify(Notice::Shut { room: ROOM, id, code });

@@ -99,7 +99,8 @@ impl UserMap {
             return;
         }
         let waiting = std::mem::take(waiting);
-        if !waiting.is_empty() {
+        // Whoever has just gone is still awaited, and the pause is timed by an actor.
+        if !waiting.is_empty() || state.is_awaited() {
             if let Some(slot) = self.wake(user, state, waiting) {
                 entry.insert(slot);
             }
