@@ -121,6 +121,8 @@ impl Socket {
 
     /// Writes what is pending, and looks for the next event.
     pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<Event> {
+        // What an earlier look has written says nothing of this one.
+        self.flow.written = 0;
         if let Poll::Ready(signal) = self.outbox.poll_signal(context) {
             return Poll::Ready(match signal {
                 Signal::Dead => Event::Ended(Ending::Gone),

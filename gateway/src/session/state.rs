@@ -158,7 +158,7 @@ impl State {
             Input::Welcomed(resume) => self.resume(resume),
             Input::Frame(frame) => self.frame(now, frame),
             Input::Control => self.control(now),
-            Input::Notice(notice) => self.notice(notice),
+            Input::Notice(notice) => self.notice(now, notice),
             Input::OpenRefused { room, refusal } => self.open_refused(now, room, refusal),
             Input::Done(done) => self.done(now, done),
             Input::CaughtUp { room, at, all } => self.caught_up(room, at, all),
@@ -314,7 +314,7 @@ impl State {
         self.abuse.take(self.settings.abuse, now.uptime).is_err().then_some(flood)
     }
 
-    fn notice(&mut self, notice: Notice) -> Vec<Action> {
+    fn notice(&mut self, now: Now, notice: Notice) -> Vec<Action> {
         match notice {
             Notice::Refused { room, writer, n, attempt, refusal } => {
                 vec![Action::Refuse { room, writer, n, attempt, refusal }]
@@ -322,7 +322,7 @@ impl State {
             Notice::RoomEnded { room } => vec![Action::SendAgain(room)],
             Notice::Opened { room } => self.opened(room),
             Notice::Behind { room, at, head } => self.behind(room, at, head),
-            Notice::Shut { room, id, code } => self.shut(room, id, code),
+            Notice::Shut { room, id, code } => self.shut(now, room, id, code),
             Notice::AudienceEnded { room, at } => self.audience_ended(room, at),
             Notice::UserEnded => {
                 self.works.connect_again();

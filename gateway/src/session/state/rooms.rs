@@ -238,9 +238,20 @@ impl State {
         Vec::new()
     }
 
-    pub(super) fn shut(&mut self, room: RoomId, id: Option<RequestId>, code: ErrorCode) -> Vec<Action> {
+    pub(super) fn shut(
+        &mut self,
+        now: Now,
+        room: RoomId,
+        id: Option<RequestId>,
+        code: ErrorCode,
+    ) -> Vec<Action> {
         let Some(stage) = self.rooms.get(room) else { return Vec::new() };
         let close = match stage {
+            // Nobody asked for an answer now, and nothing speaks against it later.
+            Stage::Opening(asked) if id.is_none() && asked.close.is_none() && code.is_transient() => {
+                asked.retry_at = Some(now.uptime + RETRY);
+                return Vec::new();
+            }
             Stage::Opening(asked) => asked.close,
             Stage::Live | Stage::Behind(_) => None,
         };

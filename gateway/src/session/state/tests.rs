@@ -311,6 +311,16 @@ mod rooms {
     }
 
     #[test]
+    fn a_resumed_room_that_cannot_be_had_now_is_asked_again() {
+        let mut state = session();
+        let resume = Resume { after: 5, open: true, incarnation: Some(INCARNATION) };
+        state.handle(at(0), Input::Welcomed(BTreeMap::from([(room(1), resume)])));
+        let shut = Notice::Shut { room: room(1), id: None, code: ErrorCode::Unavailable };
+        assert_eq!(told(&mut state, shut), []);
+        assert_eq!(state.handle(at(2), Input::Tick), [Action::SendAgainLate, asks(None, 1, Some(5))]);
+    }
+
+    #[test]
     fn when_the_audience_ends_the_room_is_asked_again_from_where_the_client_is() {
         let mut state = listening();
         let ended = |at| Notice::AudienceEnded { room: room(1), at };
