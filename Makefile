@@ -8,7 +8,7 @@
 # it. Rust comes from rustup and is never installed here.
 
 SHELL := /bin/sh
-NODE_LEAST := 20
+NODE_LEAST := 18
 DATA ?= data
 
 .PHONY: run test check bench clean rust node chromium web

@@ -14,10 +14,9 @@ export default defineConfig(({ mode }) => {
         hookTimeout: 120_000,
         fileParallelism: false,
         pool: "forks" as const,
-        // Node 20 has a WebSocket behind this flag; later versions have it without.
-        poolOptions: { forks: { execArgv: ["--experimental-websocket"] } },
+        setupFiles: ["test/node.ts"],
       },
     };
   }
-  return { resolve: { alias }, test: { include: ["sdk/test/**/*.test.ts", "app/test/**/*.test.ts"] } };
+  return { resolve: { alias }, test: { include: ["sdk/test/**/*.test.ts", "app/test/**/*.test.ts"], setupFiles: ["test/node.ts"] } };
 });

@@ -155,7 +155,7 @@ export function detectPlatform(overrides: Partial<Platform> = {}): Platform {
 }
 
 function openSocket(url: string, protocol: string): Socket {
-  if (typeof WebSocket === "undefined") throw new Error("no WebSocket here: start Node 20 with --experimental-websocket, or give platform.socket");
+  if (typeof WebSocket === "undefined") throw new Error("no WebSocket here: use Node 22 or newer, or give platform.socket (undici has one)");
   return new WebSocket(url, [protocol]) as unknown as Socket;
 }
 
