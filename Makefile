@@ -49,9 +49,8 @@ rust:
 node:
 	@scripts/need node nodejs
 	@scripts/need npm npm
-	@node -e 'const [major] = process.versions.node.split("."); if (major < $(NODE_LEAST)) { \
-		console.error("Node.js " + process.version + " is too old: the web client needs $(NODE_LEAST) or later"); \
-		process.exit(1); }'
+	@node -e 'process.exit(parseInt(process.versions.node) >= $(NODE_LEAST) ? 0 : 1)' \
+		|| { echo "$$(node --version) is too old: the web client needs Node.js $(NODE_LEAST) or later" >&2; exit 1; }
 
 chromium:
 	@scripts/need chromium chromium
