@@ -370,7 +370,7 @@ mod tests {
         size_of::<F>()
     }
 
-    /// What an idle session owns beside tungstenite's buffer of 4 KiB, the kernel's, and what its user's actor keeps.
+    /// What an idle session owns beside tungstenite's buffer of 2 KiB, the kernel's, and what its user's actor keeps.
     #[test]
     fn an_idle_session_is_small() {
         let task = output_size(run);

@@ -24,9 +24,9 @@ use tokio_tungstenite::{
 
 use crate::outbox::{Flushed, Left, SocketOutbox, Writer};
 
-/// tungstenite's buffer for reading, in bytes. It stays with the connection for good, so it is small; a larger frame
-/// borrows more.
-const READ_BUFFER: usize = 4 * 1024;
+/// tungstenite's buffer for reading, in bytes: some ten usual frames. It stays with the connection for good, so it is
+/// small; a larger frame borrows more.
+const READ_BUFFER: usize = 2 * 1024;
 
 /// Bytes that tungstenite may hold for writing: it writes at once, so this never fills.
 const WRITE_BUFFER: usize = 4 * 1024;

@@ -1,4 +1,5 @@
 //! The door: who is let in, from where, and how it closes.
+#![allow(clippy::unwrap_used, reason = "a test that panics says where")]
 
 mod socket_support;
 

@@ -1,4 +1,5 @@
 //! Who opens a socket, and what becomes of one that does not say so properly.
+#![allow(clippy::unwrap_used, reason = "a test that panics says where")]
 
 mod socket_support;
 

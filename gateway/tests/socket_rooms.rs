@@ -1,4 +1,5 @@
 //! Rooms over sockets: say, hear, come back.
+#![allow(clippy::unwrap_used, reason = "a test that panics says where")]
 
 mod socket_support;
 

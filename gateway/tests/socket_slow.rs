@@ -1,4 +1,5 @@
 //! Clients that do not keep up: nothing is lost for them, and nobody waits for them.
+#![allow(clippy::unwrap_used, reason = "a test that panics says where")]
 
 mod socket_support;
 

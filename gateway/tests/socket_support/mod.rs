@@ -1,5 +1,6 @@
 //! A gateway on a loopback port over the real actors and a store in memory, and clients that speak to it.
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
+#![allow(clippy::unwrap_used, reason = "a test that panics says where")]
 
 use std::{
     net::SocketAddr,
