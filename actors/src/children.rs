@@ -165,5 +165,33 @@ where
     }
 }
 
+/// A parent whose children are found by other means, or are never to end: it only says when one failed.
+pub(crate) struct Parent {
+    /// What its children are, for the log.
+    pub(crate) of: &'static str,
+}
+
+impl Actor for Parent {
+    type Msg = SupervisorMessage;
+    type State = ();
+    type Arguments = ();
+
+    async fn pre_start(&self, _: ActorRef<SupervisorMessage>, (): ()) -> Result<(), ActorProcessingErr> {
+        Ok(())
+    }
+
+    async fn handle_supervisor_evt(
+        &self,
+        _: ActorRef<SupervisorMessage>,
+        event: SupervisionEvent,
+        (): &mut (),
+    ) -> Result<(), ActorProcessingErr> {
+        if let SupervisionEvent::ActorFailed(_, error) = event {
+            tracing::error!(what = self.of, %error, "an actor failed");
+        }
+        Ok(())
+    }
+}
+
 /// Supervisors are told nothing; children's ends come as events.
 pub(crate) enum SupervisorMessage {}

@@ -3,10 +3,10 @@
 //! In reading order:
 //!
 //! * [`session`]: what a connection is to the actors: an [`Outbox`] to push to, and notices that only it can act on;
-//! * [`rooms`]: the handle to every room, wherever it lives; [`room`] puts its messages in order;
-//! * [`audience`]: the sessions of this node that hear a room;
-//! * [`users`]: the handle to every connected user; [`user`] knows their sessions and status;
-//! * [`presence`] and [`heads`]: who is there, and how far rooms have come that are not open.
+//! * [`rooms`]: the handle to every room, wherever it lives; `room` puts its messages in order;
+//! * `audience`: the sessions of this node that hear a room;
+//! * [`users`]: the handle to every connected user; `user` knows their sessions and status;
+//! * `presence` and `heads`: who is there, and how far rooms have come that are not open.
 //!
 //! ```text
 //!   root ─┬─ rooms ───── room …        one writer a room: orders, appends, admits

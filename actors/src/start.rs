@@ -6,16 +6,16 @@ use std::{
 };
 
 use dashmap::DashMap;
-use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SpawnErr, SupervisionEvent};
+use ractor::{Actor, ActorCell, ActorRef, SpawnErr};
 
 use crate::{
     Rooms, Users, World,
     audience::Audiences,
-    children::{Children, Supervisor, SupervisorMessage},
+    children::{Children, Parent, Supervisor, SupervisorMessage},
     heads::{Heads, HeadsActor},
     presence::{Presence, PresenceActor},
     room::RoomContext,
-    user::{UserMap, UserSupervisor},
+    user::UserMap,
 };
 
 /// Between two looks for rooms that retire: a quarter of their idle time, within these bounds.
@@ -38,7 +38,7 @@ impl Actors {
     /// When the actor system refuses, which is not to be expected.
     pub async fn start(world: World) -> Result<Self, SpawnErr> {
         #[expect(clippy::disallowed_methods, reason = "the root is the one actor without a supervisor")]
-        let (root, _) = Root::spawn(None, Root, ()).await?;
+        let (root, _) = Parent::spawn(None, Parent { of: "supervisor" }, ()).await?;
         let parent = root.get_cell();
         let (heads, _) =
             HeadsActor::spawn_linked(None, HeadsActor { world: world.clone() }, (), parent.clone()).await?;
@@ -98,7 +98,7 @@ async fn start_users(
     presence: Presence,
     heads: Heads,
 ) -> Result<Users, SpawnErr> {
-    let (supervisor, _) = UserSupervisor::spawn_linked(None, UserSupervisor, (), parent.clone()).await?;
+    let (supervisor, _) = Parent::spawn_linked(None, Parent { of: "user" }, (), parent.clone()).await?;
     let map = Arc::new(UserMap {
         slots: DashMap::new(),
         supervisor: supervisor.get_cell(),
@@ -113,30 +113,5 @@ async fn sweep(rooms: Rooms) {
     loop {
         tokio::time::sleep(Duration::from_millis(pause)).await;
         rooms.sweep();
-    }
-}
-
-/// The parent of the supervisors. They do not fail; if one does, the node can't go on, and says so.
-struct Root;
-
-impl Actor for Root {
-    type Msg = SupervisorMessage;
-    type State = ();
-    type Arguments = ();
-
-    async fn pre_start(&self, _: ActorRef<SupervisorMessage>, (): ()) -> Result<(), ActorProcessingErr> {
-        Ok(())
-    }
-
-    async fn handle_supervisor_evt(
-        &self,
-        _: ActorRef<SupervisorMessage>,
-        event: SupervisionEvent,
-        (): &mut (),
-    ) -> Result<(), ActorProcessingErr> {
-        if let SupervisionEvent::ActorFailed(actor, error) = event {
-            tracing::error!(actor = ?actor.get_id(), %error, "a supervisor failed: restart this node");
-        }
-        Ok(())
     }
 }

@@ -15,7 +15,7 @@ use crate::{
     session::{Class, Refusal, Session},
     users::{Allowance, SignedOut},
 };
-pub(crate) use map::{UserMap, UserSupervisor};
+pub(crate) use map::UserMap;
 use state::{Output, UserState};
 
 /// What a user's actor is told.

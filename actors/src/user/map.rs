@@ -4,13 +4,10 @@ use std::sync::Arc;
 
 use dashmap::{DashMap, mapref::entry::Entry};
 use protocol::UserId;
-use ractor::{
-    Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, ActorRuntime, ActorStatus, MessagingErr,
-    SupervisionEvent,
-};
+use ractor::{ActorCell, ActorId, ActorRef, ActorRuntime, ActorStatus, MessagingErr};
 
 use super::{User, UserMessage, state::UserState};
-use crate::{World, children::SupervisorMessage, presence::Presence, users::Allowance};
+use crate::{World, presence::Presence, users::Allowance};
 
 /// Messages that wait for a user's next actor while the last one goes to sleep. Past it they are dropped: a socket that
 /// gets no answer tries again.
@@ -109,30 +106,5 @@ impl UserMap {
         } else {
             entry.insert(Slot::Passive(state));
         }
-    }
-}
-
-/// The parent of all users' actors. Their failures are told here once; the next message starts another one.
-pub(crate) struct UserSupervisor;
-
-impl Actor for UserSupervisor {
-    type Msg = SupervisorMessage;
-    type State = ();
-    type Arguments = ();
-
-    async fn pre_start(&self, _: ActorRef<SupervisorMessage>, (): ()) -> Result<(), ActorProcessingErr> {
-        Ok(())
-    }
-
-    async fn handle_supervisor_evt(
-        &self,
-        _: ActorRef<SupervisorMessage>,
-        event: SupervisionEvent,
-        (): &mut (),
-    ) -> Result<(), ActorProcessingErr> {
-        if let SupervisionEvent::ActorFailed(_, error) = event {
-            tracing::error!(%error, "a user's actor failed");
-        }
-        Ok(())
     }
 }
