@@ -115,7 +115,7 @@ impl Lane {
     }
 
     fn next_place(&self) -> Option<usize> {
-        let without_hole = self.queue.front()?.n == self.base + 1;
+        let without_hole = self.queue.front()?.n <= self.base + 1;
         let first_idle = self.queue.iter().position(|pending| !pending.in_flight)?;
         (without_hole && first_idle == self.in_flight).then_some(first_idle)
     }
@@ -142,6 +142,13 @@ impl Lane {
     pub(crate) fn acked(&mut self, ack: Ack) -> Verdict {
         let settled = self.remove(ack.n).map(|message| Settled::Acked { message, ack });
         self.base = self.base.max(ack.n);
+        self.verdict(settled)
+    }
+
+    /// The sender's own entry came out of the log: an answer, too.
+    pub(crate) fn seen(&mut self, n: u64, seq: Seq) -> Verdict {
+        let settled = self.remove(n).map(|message| Settled::Stored { message, seq: Some(seq) });
+        self.base = self.base.max(n);
         self.verdict(settled)
     }
 
@@ -203,7 +210,7 @@ impl Lane {
     }
 
     fn verdict(&mut self, settled: Option<Settled>) -> Verdict {
-        let hole = self.queue.front().is_some_and(|oldest| oldest.n != self.base + 1);
+        let hole = self.queue.front().is_some_and(|oldest| oldest.n > self.base + 1);
         let mut retire = false;
         if hole && self.in_flight == 0 {
             retire = self.queue.iter().any(|pending| pending.fates > 0);
@@ -351,6 +358,17 @@ mod tests {
         fly(&mut lane);
         lane.acked(ack(1));
         assert!(lane.refused(&refusal(2, ErrorCode::OutOfOrder, Some(1))).retire);
+    }
+
+    #[test]
+    fn an_own_entry_out_of_the_log_is_an_answer() {
+        let mut lane = lane(3);
+        fly(&mut lane);
+        lane.lost();
+        assert_eq!(lane.seen(2, 8).settled, [Settled::Stored { message: 1, seq: Some(8) }]);
+        // The first lies in a gap, as it seems: it goes out again, and is answered as a repeat.
+        assert_eq!(fly(&mut lane), [(0, 1), (2, 3)]);
+        assert_eq!((lane.acked(ack(1)).retire, lane.acked(ack(3)).retire, lane.len()), (false, false, 0));
     }
 
     #[test]

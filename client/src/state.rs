@@ -182,10 +182,10 @@ impl State {
             ServerFrame::Welcome(welcome) => self.welcomed(&welcome),
             ServerFrame::Opened(opened) => self.opened(&opened),
             ServerFrame::Closed(closed) => self.closed(&closed),
-            ServerFrame::Entries(entries) => self.entries(&entries),
+            ServerFrame::Entries(entries) => self.entries(&entries, now),
             ServerFrame::Gap(gap) => self.gap(gap),
             ServerFrame::Reset(reset) => self.reset(reset),
-            ServerFrame::Page(page) => self.paged(&page),
+            ServerFrame::Page(page) => self.paged(&page, now),
             ServerFrame::Ack(ack) => {
                 self.record.acks.push(ack);
                 self.answered(ack.room, ack.writer, now, |lane| lane.acked(ack));
@@ -285,12 +285,21 @@ impl State {
         self.saw(closed.room, Seen::Closed(closed.code));
     }
 
-    fn entries(&mut self, entries: &server::Entries) {
+    fn entries(&mut self, entries: &server::Entries, now: Duration) {
         if let Some(last) = entries.entries.last() {
             self.room(entries.room).position = Some((last.seq, entries.incarnation));
         }
         for entry in &entries.entries {
             self.saw(entries.room, Seen::Entry(Line::of(entry)));
+            self.saw_own(entries.room, entry, now);
+        }
+    }
+
+    /// The server shows a writer to its own user only, in entries that come out of the log. What it has answered so, it
+    /// does not acknowledge again.
+    fn saw_own(&mut self, room: RoomId, entry: &Entry, now: Duration) {
+        if let (Some(writer), Some(n)) = (entry.writer, entry.n) {
+            self.answered(room, writer, now, |lane| lane.seen(n, entry.seq));
         }
     }
 
@@ -310,7 +319,7 @@ impl State {
         self.saw(reset.room, Seen::Reset { head: reset.head, incarnation: reset.incarnation });
     }
 
-    fn paged(&mut self, page: &server::Page) {
+    fn paged(&mut self, page: &server::Page, now: Duration) {
         let Some(room) = self.rooms.get_mut(&page.room).filter(|room| room.page == page.id) else { return };
         room.page = None;
         let Some((after, upto)) = room.gaps.first_mut() else { return };
@@ -322,6 +331,7 @@ impl State {
         }
         for entry in inside {
             self.saw(page.room, Seen::Paged { line: Line::of(entry), head: page.head });
+            self.saw_own(page.room, entry, now);
         }
     }
 

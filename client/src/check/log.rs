@@ -15,7 +15,9 @@ pub struct Log {
     /// Where a writer's number is; the first place if there are several.
     pub(super) places: HashMap<(WriterId, u64), usize>,
     /// Deleted entry to deletion.
-    pub(super) deletions: HashMap<Seq, Seq>,
+    deletions: HashMap<Seq, Seq>,
+    /// Edit to the entry whose new content it holds.
+    edits: HashMap<Seq, Seq>,
 }
 
 /// One line of it.
@@ -29,8 +31,13 @@ pub(super) struct LogLine {
 impl Log {
     /// The log with these entries, in the order of the log.
     pub fn new(incarnation: Incarnation, entries: impl IntoIterator<Item = Entry>) -> Self {
-        let mut log =
-            Self { incarnation, lines: Vec::new(), places: HashMap::new(), deletions: HashMap::new() };
+        let mut log = Self {
+            incarnation,
+            lines: Vec::new(),
+            places: HashMap::new(),
+            deletions: HashMap::new(),
+            edits: HashMap::new(),
+        };
         for entry in entries {
             let sent = entry.writer.zip(entry.n).filter(|(_, n)| *n > 0);
             if let Some(sent) = sent {
@@ -38,6 +45,9 @@ impl Log {
             }
             if let Some(target) = entry.target.filter(|_| entry.kind == Kind::Deletion) {
                 log.deletions.entry(target).or_insert(entry.seq);
+            }
+            if let Some(target) = entry.target.filter(|_| entry.kind == Kind::Edit) {
+                log.edits.insert(entry.seq, target);
             }
             log.lines.push(LogLine { line: Line::of(&entry), sent });
         }
@@ -62,6 +72,12 @@ impl Log {
     pub(super) fn line(&self, seq: Seq) -> Option<&LogLine> {
         let place = self.lines.binary_search_by_key(&seq, |entry| entry.line.seq).ok()?;
         self.lines.get(place)
+    }
+
+    /// The deletion that masks this entry: its own, or that of the entry whose content it holds.
+    pub(super) fn deleted_at(&self, seq: Seq) -> Option<Seq> {
+        let edited = self.edits.get(&seq).and_then(|target| self.deletions.get(target));
+        self.deletions.get(&seq).into_iter().chain(edited).min().copied()
     }
 
     pub(super) fn check(&self, room: RoomId, report: &mut Report) {

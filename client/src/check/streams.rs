@@ -110,10 +110,10 @@ impl Walk<'_> {
             self.found(Violation::NotInLog { room, client, seq });
             return;
         };
-        let deleted_at = self.log.deletions.get(&seq);
+        let deleted_at = self.log.deleted_at(seq);
         match (line.masked, line.print) {
             _ if line.at != stored.at => self.found(Violation::Differs { room, client, seq }),
-            (None, Some(_)) if deleted_at.is_some_and(|deletion| *deletion <= known) => {
+            (None, Some(_)) if deleted_at.is_some_and(|deletion| deletion <= known) => {
                 self.found(Violation::Unmasked { room, client, seq });
             }
             (None, print) if print.is_none() || stored.print.is_some_and(|stored| print != Some(stored)) => {

@@ -115,6 +115,17 @@ fn a_masked_entry_is_accepted_once_its_deletion_is_in_the_log() {
 }
 
 #[test]
+fn an_edit_is_masked_with_the_entry_that_it_changes() {
+    let mut run = Run::sound();
+    run.entries[1] = entry(2, Kind::Edit, Some(1));
+    run.record.messages[1] = message(&run.entries[1]);
+    let masked = Line { print: None, masked: Some(Mask::Deleted), ..Line::of(&run.entries[1]) };
+    run.stream()[2] = Seen::Entry(masked);
+    let report = run.report();
+    assert!(report.violations.is_empty(), "{report}");
+}
+
+#[test]
 fn a_page_from_before_a_deletion_is_accepted_after_it() {
     let mut run = Run::sound();
     let page = Seen::Paged { line: Line::of(&run.entries[0]), head: 2 };
