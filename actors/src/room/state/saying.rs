@@ -143,7 +143,9 @@ impl RoomState {
             }
         };
         match self.target(draft.writer, target) {
-            Some(Some(found)) if found.is_masked && draft.kind == Kind::Edit => {
+            Some(Some(found))
+                if draft.kind == Kind::Edit && (found.is_masked || self.is_withdrawn(target)) =>
+            {
                 Err(Refusal::new(ErrorCode::Invalid, "what was deleted is not changed"))
             }
             Some(Some(found)) if found.is_said => by_right(&member, found.author).map(|()| Checked::Fine),
@@ -151,6 +153,13 @@ impl RoomState {
             Some(None) => Err(Refusal::new(ErrorCode::NotFound, "no such entry to speak of")),
             None => Ok(Checked::AskTarget(target)),
         }
+    }
+
+    /// Whether a deletion of this entry is accepted already, durable or not: at the end of the queue it holds.
+    fn is_withdrawn(&self, target: Seq) -> bool {
+        let mut waiting = self.flight.iter().chain(&self.queue);
+        waiting.any(|waiting| waiting.kind == Kind::Deletion && waiting.target == Some(target))
+            || self.ring.iter().any(|entry| entry.kind == Kind::Deletion && entry.target == Some(target))
     }
 
     fn check_pace(&self, record: &RoomRecord, member: &MemberRecord, now: Millis) -> Result<(), Refusal> {
