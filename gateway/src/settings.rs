@@ -25,7 +25,8 @@ pub struct SocketSettings {
     pub max_connections_per_address: u32,
     /// Most sockets of one address that are not identified yet. Default 64.
     pub max_unidentified_per_address: u32,
-    /// The kernel's send buffer, in bytes, so that the bound on a slow reader is ours. Default 64 KiB.
+    /// The kernel's send buffer, in bytes, so that the bound on a slow reader is ours. Default 64 KiB; with
+    /// less than a segment, which is 64 KiB on loopback, each buffer waits for a delayed acknowledgement.
     pub send_buffer: usize,
     /// Deadline of a TLS handshake. Default 5 s.
     pub tls_handshake: Duration,

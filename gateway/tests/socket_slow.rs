@@ -12,9 +12,9 @@ use serde_json::json;
 use socket_support::{Client, eventually, server_with, settings};
 use tokio_tungstenite::tungstenite::Message;
 
-/// Small buffers, so that a reader falls behind soon.
+/// A small outbox, so that a reader falls behind soon.
 fn tight() -> SocketSettings {
-    SocketSettings { outbox_bytes: 128 * 1024, send_buffer: 16 * 1024, ..settings() }
+    SocketSettings { outbox_bytes: 128 * 1024, ..settings() }
 }
 
 /// Says messages of 8 KiB with these counters, each after the last was acknowledged.
