@@ -58,8 +58,8 @@ struct Ear {
     tally: Arc<Tally>,
     shared: Arc<Shared>,
     looks: bool,
-    /// The number of the mouth that belongs to it, and how many messages it keeps on their way.
-    mouth: Option<(u32, Mouth)>,
+    /// Its voice, if it answers what it hears of its own.
+    mouth: Option<Mouth>,
     /// The beginning of a frame whose end was not read yet.
     rest: Vec<u8>,
 }
@@ -86,9 +86,8 @@ impl Crowd {
             let stream = crowd.streams[index].clone();
             let of_room = senders.entry(&place.room).or_default();
             *of_room += 1;
-            let number = u32::try_from(index)?;
             let mouth = match *of_room <= manner.senders {
-                true => Some((number, Mouth::new(stream.clone(), place, number)?)),
+                true => Some(Mouth::new(stream.clone(), place)?),
                 false => None,
             };
             let (tally, shared, rest) = (crowd.tally.clone(), shared.clone(), Vec::new());
@@ -105,7 +104,7 @@ impl Crowd {
 
     /// The voice of this socket.
     pub(crate) fn mouth(&self, index: usize, place: &Place) -> Result<Mouth> {
-        Mouth::new(self.streams[index].clone(), place, u32::try_from(index)?)
+        Mouth::new(self.streams[index].clone(), place)
     }
 
     /// This socket reads no more.
@@ -149,11 +148,11 @@ async fn wait_for(what: &str, count: impl Fn() -> (u64, u64)) -> Result<()> {
 impl Ear {
     /// Reads until the socket ends; says as much as it hears of its own.
     async fn listen(mut self, window: usize) {
-        if let Some((_, mouth)) = &mut self.mouth {
+        if let Some(mouth) = &mut self.mouth {
             let _ = mouth.say(self.tally.now(), window).await; // it ended: reading says so
         }
         while let Ok(own) = self.read().await {
-            if let Some((_, mouth)) = self.mouth.as_mut().filter(|_| own > 0 && window > 0) {
+            if let Some(mouth) = self.mouth.as_mut().filter(|_| own > 0 && window > 0) {
                 let _ = mouth.say(self.tally.now(), own).await; // as above
             }
         }
@@ -213,7 +212,7 @@ impl Ear {
             return 0;
         }
         let (now, mut count, mut own) = (self.tally.now(), 0, 0);
-        let number = self.mouth.as_ref().map(|(number, _)| *number);
+        let number = self.mouth.as_ref().map(Mouth::number);
         let mut latencies = Vec::new();
         for heard in scanner.each(payload) {
             count += 1;

@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use crate::{
-    contest::{self, Contestant, Load},
+    contest::{self, Load},
     field::Fields,
 };
 
@@ -24,18 +24,35 @@ pub(crate) struct Options {
     /// People, and rooms of two. Each costs a password hash beforehand.
     #[arg(long, default_value_t = 1_000)]
     people: usize,
+    /// Only this shape of rooms.
+    #[arg(long)]
+    only: Option<Shape>,
+}
+
+/// Shapes of rooms.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Shape {
+    /// One of 100.
+    Hundred,
+    /// One of 1,000.
+    Thousand,
+    /// Many of two.
+    Pairs,
 }
 
 /// Measures and reports.
 pub(crate) async fn run(builds: &[PathBuf], settings: &[String], options: &Options) -> Result<()> {
-    let Options { rounds, seconds, people } = *options;
+    let Options { rounds, seconds, people, only } = *options;
     let fields = Fields::prepare(builds, settings, people.max(1)).await?;
-    let compare = async |rooms: usize, members: usize, contestants: &[Contestant]| {
+    for shape in Shape::value_variants().iter().filter(|shape| only.is_none_or(|only| only == **shape)) {
+        let (rooms, members, contestants) = match shape {
+            Shape::Hundred => (1, 100, fields.in_one_room(100)),
+            Shape::Thousand => (1, 1_000, fields.in_one_room(1_000)),
+            Shape::Pairs => (people, 2, fields.in_rooms(people, 2)),
+        };
         let per_second = DELIVERIES / members as f64;
         let title = format!("{rooms} × {members} members, {per_second} messages/s");
-        contest::run(&title, contestants, Load::Paced { per_second }, rounds, seconds).await
-    };
-    compare(1, 100, &fields.in_one_room(100)).await?;
-    compare(1, 1_000, &fields.in_one_room(1_000)).await?;
-    compare(people, 2, &fields.in_rooms(people, 2)).await
+        contest::run(&title, &contestants, Load::Paced { per_second }, rounds, seconds).await?;
+    }
+    Ok(())
 }

@@ -14,6 +14,8 @@ use tokio::{
 pub(crate) const TEXT_CHARS: usize = 120;
 const TIME_CHARS: usize = 16;
 const SENDER_CHARS: usize = 8;
+/// Numbers that fit into them.
+const NUMBERS: u128 = 100_000_000;
 
 /// What stands before a message's text, and nowhere else.
 const TEXT: &[u8] = br#"{"text":""#;
@@ -81,10 +83,16 @@ pub(crate) struct Mouth {
 }
 
 impl Mouth {
-    /// `number` tells senders of a crowd apart. Its writer is of this program's run alone.
-    pub(crate) fn new(stream: Arc<TcpStream>, place: &Place, number: u32) -> Result<Self> {
-        let writer = WriterId::from_u128(u128::from_be_bytes(random()?));
-        Ok(Self { stream, room: place.room.clone(), writer, number, said: 0 })
+    /// Its writer and number are new, because a room may still hold what an earlier crowd has said.
+    pub(crate) fn new(stream: Arc<TcpStream>, place: &Place) -> Result<Self> {
+        let writer = u128::from_be_bytes(random()?);
+        let number = u32::try_from(writer % NUMBERS)?;
+        Ok(Self { stream, room: place.room.clone(), writer: WriterId::from_u128(writer), number, said: 0 })
+    }
+
+    /// What tells its messages from those of others.
+    pub(crate) fn number(&self) -> u32 {
+        self.number
     }
 
     /// Says `count` messages, sent at `now`.

@@ -3,7 +3,7 @@
 //! In reading order:
 //!
 //! * [`routes`]: all routes, and who may use them;
-//! * [`guard`] and [`rates`]: what happens around every request;
+//! * [`guard`] and [`mod@rates`]: what happens around every request;
 //! * [`extract`], [`validate`]: what handlers take in; [`views`], [`problem`]: what they give out;
 //! * [`accounts`], [`sessions`] (with [`origin`]), [`users`];
 //! * [`rooms`] (with [`access`]), [`members`], [`entries`], [`invites`];
