@@ -244,9 +244,10 @@ impl SocketOutbox {
         inner.way != Way::Held && !inner.queue.is_empty()
     }
 
-    /// Whether less than half of what may be pending is.
+    /// Whether frames still go out, and at most half of what may be pending is.
     pub(crate) fn is_calm(&self) -> bool {
-        self.lock().queue.bytes() <= self.capacity / 2
+        let inner = self.lock();
+        matches!(inner.way, Way::Held | Way::Open) && inner.queue.bytes() <= self.capacity / 2
     }
 
     /// What the session should know, or its waker is kept.

@@ -217,29 +217,23 @@ impl Identified {
 
     /// The next thing that happens, or how it ends.
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<Input, Ending>> {
-        loop {
-            let now = self.seat.shared.now();
-            if self.work.is_none() && self.seat.state.has_work() {
-                let work = self.seat.state.next_work(now, self.seat.outbox.is_calm());
-                self.work = work.map(|work| self.seat.start(work));
-            }
-            if let Some(Poll::Ready(done)) = self.work.as_mut().map(|work| work.as_mut().poll(context)) {
-                self.work = None;
-                return Poll::Ready(Ok(Input::Done(done)));
-            }
-            let event = self.socket.poll(context);
-            let flow = self.socket.flow();
-            self.seat.state.flowed(now, flow);
-            match event {
-                Poll::Ready(event) => return Poll::Ready(self.input(event)),
-                // What was written may have made room for work.
-                Poll::Pending if flow.written > 0 && self.work.is_none() && self.seat.state.has_work() => {}
-                Poll::Pending => {
-                    self.set_alarm(now);
-                    return Poll::Pending;
-                }
-            }
+        let now = self.seat.shared.now();
+        let event = self.socket.poll(context);
+        self.seat.state.flowed(now, self.socket.flow());
+        if let Poll::Ready(event) = event {
+            return Poll::Ready(self.input(event));
         }
+        // After the socket: what it has taken makes room for work, and its end is not overtaken by work.
+        if self.work.is_none() && self.seat.state.has_work() {
+            let work = self.seat.state.next_work(now, self.seat.outbox.is_calm());
+            self.work = work.map(|work| self.seat.start(work));
+        }
+        if let Some(Poll::Ready(done)) = self.work.as_mut().map(|work| work.as_mut().poll(context)) {
+            self.work = None;
+            return Poll::Ready(Ok(Input::Done(done)));
+        }
+        self.set_alarm(now);
+        Poll::Pending
     }
 
     fn input(&mut self, event: Event) -> Result<Input, Ending> {

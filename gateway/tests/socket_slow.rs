@@ -71,6 +71,25 @@ async fn own_entries_read_to_catch_up_are_acknowledgements() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_that_goes_while_it_catches_up_is_let_go() {
+    let server = server_with(tight()).await;
+    server.make_room(1, &[2]).await;
+    let (mut alice, mut bob) = (server.client(1).await, server.client(2).await);
+    bob.open(1, Some(3)).await;
+    speak(&mut alice, 1..=1_000).await;
+    let counters = server.gateway.counters();
+    while counters.catch_up_pages.get() == 0 {
+        bob.next().await;
+    }
+    drop(bob);
+    eventually("it is gone", || counters.sessions.get() == 1).await;
+    let pages = counters.catch_up_pages.get();
+    alice.say_in(1, 1_001, "on its own").await;
+    alice.hear("ack").await;
+    assert_eq!(counters.catch_up_pages.get(), pages, "nothing is read for it");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reader_that_takes_nothing_until_the_deadline_is_cut_off() {
     let write_deadline = Duration::from_millis(300);
     let server = server_with(SocketSettings { write_deadline, ..tight() }).await;

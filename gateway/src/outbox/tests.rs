@@ -214,6 +214,7 @@ fn nothing_follows_a_close_frame() {
     assert_eq!(stream(&outbox, b'b', 3), Pushed::Dead);
     assert_eq!(outbox.push(&[frame(b'b', 3)], Class::Answer), Pushed::Dead);
     assert_eq!(outbox.push_control(PING_FRAME), Pushed::Dead);
+    assert!(!outbox.is_calm(), "no page is read for it");
     assert_eq!(outbox.flush().left, Left::Nothing);
     assert_eq!(socket.written(), [b"aaa", CLOSE_FRAME].concat(), "what came before it is still written");
 }
@@ -228,6 +229,7 @@ fn a_broken_socket_is_dead_wakes_the_session_and_is_let_go() {
     assert_eq!(session.wakes(), 1);
     assert_eq!(session.waits(&outbox), Some(Signal::Dead));
     assert_eq!(session.waits(&outbox), None, "it is told once");
+    assert!(!outbox.is_calm(), "no page is read for it");
     assert_eq!(Arc::strong_count(&socket), 1, "the socket closes though the outbox lives");
 }
 
