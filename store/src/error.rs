@@ -27,6 +27,14 @@ pub enum StoreError {
         /// Ours.
         known: u32,
     },
+    /// An earlier version wrote this store, or it is empty.
+    #[error("the store has schema version {found}, this program needs {known}: run `rookery migrate`")]
+    OlderSchema {
+        /// Its version; 0 while there is nothing.
+        found: u32,
+        /// Ours.
+        known: u32,
+    },
     /// A cursor or argument that no caller of ours makes.
     #[error("invalid argument: {0}")]
     Invalid(String),

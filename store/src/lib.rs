@@ -7,12 +7,12 @@
 //! * [`members`]: rooms and their members, derived from the log;
 //! * [`reader`]: pages of the log for somebody, authorised and masked;
 //! * [`accounts`], [`marks`], [`audit`]: people and their sign-ins, how far they have read, what was done;
-//! * [`memory`] and [`sqlite`]: the implementations. Both pass the suite in `tests/contract`.
+//! * [`memory`], [`sqlite`] and [`scylla`]: the implementations. All pass the suite in `tests/contract`.
 //!
 //! ```text
 //!   room actor ──▶ owner ──▶ RoomLog ◀── reader ◀── history, catch-up
 //!                              ▲
-//!                    sqlite · memory · (scylla)
+//!                    sqlite · scylla · memory
 //! ```
 
 pub mod accounts;
@@ -26,7 +26,9 @@ pub mod members;
 pub mod memory;
 pub mod owner;
 pub mod reader;
+pub mod scylla;
 pub mod sqlite;
+mod words;
 
 pub use accounts::Accounts;
 pub use audit::Audit;

@@ -252,8 +252,8 @@ pub trait RoomLog: Send + Sync {
     /// A writer's mark; may lag behind the log by what lies above [`Statics::dev_upto`].
     async fn writer_mark(&self, room: RoomId, writer: WriterId) -> Result<Option<WriterMark>, StoreError>;
 
-    /// Brings writers' marks up to date; older ones than the table's are ignored.
-    async fn put_marks(&self, room: RoomId, marks: &[WriterMark]) -> Result<(), StoreError>;
+    /// Brings the derived tables up to date; older states than the tables' are ignored.
+    async fn put_derived(&self, room: RoomId, derived: &Derived) -> Result<(), StoreError>;
 }
 
 /// The newest bucket of a room with what it knows, found from the hint in a few serial reads; `None` if the room has no

@@ -167,6 +167,18 @@ impl Derived {
         replace_by_key(&mut self.invites, &later.invites, |(invite, _)| *invite);
         replace_by_key(&mut self.marks, &later.marks, |mark| mark.writer);
     }
+
+    /// Lets go of what follows from rows up to `upto`.
+    pub fn forget(&mut self, upto: Seq) {
+        self.room.take_if(|room| room.applied_seq <= upto);
+        self.members.retain(|member| member.changed_seq > upto);
+        self.masks.retain(|mask| mask.by > upto);
+        self.marks.retain(|mark| mark.seq > upto);
+        if self.members.is_empty() {
+            // Each use is somebody's joining.
+            self.invites.clear();
+        }
+    }
 }
 
 fn replace_by_key<T: Clone, K: PartialEq>(kept: &mut Vec<T>, later: &[T], key: fn(&T) -> K) {
@@ -279,9 +291,6 @@ pub trait Members: Send + Sync {
 
     /// Masks whose targets lie in `from ..= upto`.
     async fn masks(&self, room: RoomId, from: Seq, upto: Seq) -> Result<Masks, StoreError>;
-
-    /// Brings derived rows up to date; older ones than the table's are ignored.
-    async fn put_derived(&self, room: RoomId, derived: &Derived) -> Result<(), StoreError>;
 
     /// Keeps a new invitation.
     async fn create_invite(&self, invite: &InviteRecord) -> Result<(), StoreError>;

@@ -216,13 +216,14 @@ impl Ownership {
     /// reflected in the writers' marks.
     async fn catch_up_marks(&mut self, log: &dyn RoomLog, mut append: Append) -> Result<Append, Stop> {
         if append.last() - self.marks_upto > MARK_LAG {
-            let reason = "the writers' marks lag too far behind and could not be brought up to date";
-            log.put_marks(self.room, &self.unreflected.marks)
+            let reason = "the derived tables lag too far behind and could not be brought up to date";
+            log.put_derived(self.room, &self.unreflected)
                 .await
                 .map_err(|error| Stop::Refused(StoreError::Unavailable(format!("{reason}: {error}"))))?;
             self.marks_upto = self.last_seq;
-            self.unreflected.marks.clear();
+            self.unreflected = Derived::default();
             append.dev_upto = self.marks_upto;
+            append.derived.forget(self.marks_upto);
         }
         Ok(append)
     }
@@ -233,6 +234,7 @@ impl Ownership {
         self.marks_upto = self.marks_upto.max(derived_upto.min(self.last_seq));
         self.unreflected =
             if self.marks_upto == self.last_seq { Derived::default() } else { append.derived.clone() };
+        self.unreflected.forget(self.marks_upto);
     }
 
     /// Finds out what the refusal of a write means of which earlier tries may have been applied.

@@ -9,6 +9,7 @@ use super::{MemoryStore, State};
 use crate::{
     RoomLog, StoreError,
     log::{Append, Appended, Cas, Row, Statics, WriterMark},
+    members::Derived,
 };
 
 /// One room's.
@@ -139,8 +140,8 @@ impl RoomLog for MemoryStore {
         Ok(self.state().log(room).and_then(|log| log.marks.get(&writer)).copied())
     }
 
-    async fn put_marks(&self, room: RoomId, marks: &[WriterMark]) -> Result<(), StoreError> {
-        self.state().logs.entry(room).or_default().put_marks(marks);
+    async fn put_derived(&self, room: RoomId, derived: &Derived) -> Result<(), StoreError> {
+        self.state().put_derived(room, derived);
         Ok(())
     }
 }

@@ -156,11 +156,6 @@ impl Members for MemoryStore {
         Ok(Masks { masks, applied_seq: state.logs.get(&room).map_or(0, Log::head) })
     }
 
-    async fn put_derived(&self, room: RoomId, derived: &Derived) -> Result<(), StoreError> {
-        self.state().put_derived(room, derived);
-        Ok(())
-    }
-
     async fn create_invite(&self, invite: &InviteRecord) -> Result<(), StoreError> {
         self.state().invites.entry((invite.room, invite.invite)).or_insert_with(|| invite.clone());
         Ok(())

@@ -132,11 +132,11 @@ async fn recover(
         .map_err(|what| StoreError::Corrupt(format!("room {room}: {what}")))?;
 
     let unreflected = rows.iter().position(|row| row.seq > dev_upto).map_or(&[][..], |first| &rows[first..]);
-    let Derived { marks, masks, .. } = from_rows(unreflected);
-    if !marks.is_empty() {
-        log.put_marks(room, &marks).await?;
+    let unreflected = from_rows(unreflected);
+    if unreflected != Derived::default() {
+        log.put_derived(room, &unreflected).await?;
     }
-    let unreflected = Derived { masks, ..Derived::default() };
+    let unreflected = Derived::default();
     let ownership =
         Ownership { room, bucket, epoch, last_seq, member_seq, marks_upto: last_seq, unreflected };
     let marks = from_rows(&rows).marks;

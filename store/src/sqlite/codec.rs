@@ -2,13 +2,10 @@
 
 use std::path::Path;
 
-use protocol::{
-    Body, DeviceId, InviteId, Kind, RoomId, UserId, WriterId,
-    entry::{Durability, HistoryAccess, Role, Visibility},
-};
+use protocol::{Body, DeviceId, InviteId, Kind, RoomId, UserId, WriterId};
 use rusqlite::{ErrorCode, types::FromSql};
 
-use crate::{StoreError, log, members::MemberState};
+use crate::{StoreError, log, words::Named};
 
 /// What ends a piece of work on a connection.
 #[derive(Debug)]
@@ -112,49 +109,8 @@ impl Columns for rusqlite::Row<'_> {
 
     fn named<T: Named>(&self, place: usize) -> Result<T, Fault> {
         let name = self.get_ref(place)?.as_str().map_err(rusqlite::Error::from)?;
-        let found = T::NAMES.iter().find(|(_, known)| *known == name);
-        found
-            .map(|(value, _)| *value)
-            .ok_or_else(|| StoreError::Corrupt(format!("{name:?} is not known")).into())
+        Ok(T::of_word(name)?)
     }
-}
-
-/// A choice that is kept as a word, so that the file can be read without a table of numbers.
-pub(super) trait Named: Copy + PartialEq + 'static {
-    const NAMES: &'static [(Self, &'static str)];
-
-    fn word(self) -> &'static str {
-        Self::NAMES.iter().find(|(value, _)| *value == self).map_or("", |(_, name)| name)
-    }
-}
-
-impl Named for Visibility {
-    const NAMES: &'static [(Self, &'static str)] =
-        &[(Self::Public, "public"), (Self::Private, "private"), (Self::Direct, "direct")];
-}
-
-impl Named for Durability {
-    const NAMES: &'static [(Self, &'static str)] =
-        &[(Self::Durable, "durable"), (Self::Ephemeral, "ephemeral")];
-}
-
-impl Named for HistoryAccess {
-    const NAMES: &'static [(Self, &'static str)] = &[(Self::All, "all"), (Self::SinceJoined, "since_joined")];
-}
-
-impl Named for Role {
-    const NAMES: &'static [(Self, &'static str)] =
-        &[(Self::Member, "member"), (Self::Admin, "admin"), (Self::Owner, "owner")];
-}
-
-impl Named for MemberState {
-    const NAMES: &'static [(Self, &'static str)] = &[
-        (Self::Joined, "joined"),
-        (Self::Invited, "invited"),
-        (Self::Left, "left"),
-        (Self::Kicked, "kicked"),
-        (Self::Banned, "banned"),
-    ];
 }
 
 /// The columns that [`log_row`] reads.

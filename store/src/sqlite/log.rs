@@ -12,6 +12,7 @@ use super::{
 use crate::{
     RoomLog, StoreError,
     log::{Append, Appended, Cas, Row, Statics, WriterMark},
+    members::Derived,
 };
 
 #[async_trait]
@@ -109,9 +110,9 @@ impl RoomLog for SqliteStore {
         .await
     }
 
-    async fn put_marks(&self, room: RoomId, marks: &[WriterMark]) -> Result<(), StoreError> {
-        let marks = marks.to_vec();
-        self.write(move |db| put_marks(db, room, &marks)).await
+    async fn put_derived(&self, room: RoomId, derived: &Derived) -> Result<(), StoreError> {
+        let derived = derived.clone();
+        self.write(move |db| put_derived(db, room, &derived)).await
     }
 }
 

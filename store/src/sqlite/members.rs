@@ -6,12 +6,13 @@ use rusqlite::{Connection, Row, params};
 
 use super::{
     SqliteStore,
-    codec::{self, Columns, Fault, Named, int},
+    codec::{self, Columns, Fault, int},
     log,
 };
 use crate::{
     Listing, Members, StoreError, listing,
     members::{Derived, InviteRecord, MaskRecord, Masks, MemberRecord, MemberState, RoomRecord, UserRoom},
+    words::Named,
 };
 
 const ROOM: &str = "room.room, visibility, durability, history, name, topic, slow_mode_s, created_at, created_by, \
@@ -168,11 +169,6 @@ impl Members for SqliteStore {
             Ok(Masks { masks, applied_seq })
         })
         .await
-    }
-
-    async fn put_derived(&self, room: RoomId, derived: &Derived) -> Result<(), StoreError> {
-        let derived = derived.clone();
-        self.write(move |db| self::put_derived(db, room, &derived)).await
     }
 
     async fn create_invite(&self, invite: &InviteRecord) -> Result<(), StoreError> {

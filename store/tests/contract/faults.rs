@@ -11,6 +11,7 @@ use protocol::{RoomId, Seq, WriterId};
 use rookery_store::{
     RoomLog, Store, StoreError,
     log::{Append, Appended, Cas, Row, Statics, WriterMark},
+    members::Derived,
 };
 
 use crate::world::Chance;
@@ -216,7 +217,7 @@ impl RoomLog for Faulty {
         self.read(self.inner.writer_mark(room, writer)).await
     }
 
-    async fn put_marks(&self, room: RoomId, marks: &[WriterMark]) -> Result<(), StoreError> {
-        self.read(self.inner.put_marks(room, marks)).await
+    async fn put_derived(&self, room: RoomId, derived: &Derived) -> Result<(), StoreError> {
+        self.read(self.inner.put_derived(room, derived)).await
     }
 }

@@ -46,7 +46,7 @@ pass_on! { RoomLog:
     fn rows_before(room: RoomId, before: Seq, limit: usize) -> Vec<Row>;
     fn heads(rooms: &[RoomId]) -> Vec<Seq>;
     fn writer_mark(room: RoomId, writer: WriterId) -> Option<WriterMark>;
-    fn put_marks(room: RoomId, marks: &[WriterMark]) -> ();
+    fn put_derived(room: RoomId, derived: &Derived) -> ();
 }
 
 pass_on! { Members:
@@ -59,7 +59,6 @@ pass_on! { Members:
     fn rooms_of(user: UserId, cursor: Option<&str>, limit: usize) -> Listing<UserRoom>;
     fn sharing_a_room(user: UserId, others: &[UserId]) -> Vec<UserId>;
     fn masks(room: RoomId, from: Seq, upto: Seq) -> Masks;
-    fn put_derived(room: RoomId, derived: &Derived) -> ();
     fn create_invite(invite: &InviteRecord) -> ();
     fn invite(room: RoomId, invite: InviteId) -> Option<InviteRecord>;
     fn invite_by_secret(room: RoomId, secret_hash: [u8; 32]) -> Option<InviteRecord>;

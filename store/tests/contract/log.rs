@@ -152,10 +152,14 @@ pub(crate) async fn heads_come_in_the_order_of_the_rooms(store: Arc<dyn Store>) 
 
 pub(crate) async fn marks_only_move_forward(store: Arc<dyn Store>) {
     let mark = |n, seq| WriterMark { writer: TAB, n, seq };
-    store.put_marks(ROOM, &[mark(5, 50)]).await.unwrap();
-    store.put_marks(ROOM, &[mark(4, 40)]).await.unwrap();
+    let put = async |mark: WriterMark| {
+        let derived = Derived { marks: vec![mark], ..Derived::default() };
+        store.put_derived(ROOM, &derived).await.unwrap();
+    };
+    put(mark(5, 50)).await;
+    put(mark(4, 40)).await;
     assert_eq!(store.writer_mark(ROOM, TAB).await.unwrap(), Some(mark(5, 50)));
-    store.put_marks(ROOM, &[mark(6, 60)]).await.unwrap();
+    put(mark(6, 60)).await;
     assert_eq!(store.writer_mark(ROOM, TAB).await.unwrap(), Some(mark(6, 60)));
     assert_eq!(store.writer_mark(OTHER, TAB).await.unwrap(), None);
 }

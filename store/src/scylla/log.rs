@@ -1,0 +1,241 @@
+//! Room logs over CQL: every write conditional, every append one batch in one partition.
+
+use async_trait::async_trait;
+use futures_util::{StreamExt, TryStreamExt, stream};
+use protocol::{RoomId, Seq, WriterId};
+use scylla::statement::batch::{Batch, BatchStatement, BatchType};
+
+use super::{
+    Core, FAN_OUT, ScyllaStore, answer,
+    codec::{AppendValues, LogRow, StaticsRow, int, limit, position},
+    errors,
+};
+use crate::{
+    RoomLog, StoreError,
+    log::{Append, Appended, BUCKET_ROWS, Cas, Row, Statics, WriterMark, bucket_of, newest_bucket},
+    members::Derived,
+};
+
+/// Where to look for a room's log.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Head {
+    pub(super) bucket: u64,
+    pub(super) oldest: u64,
+}
+
+impl Core {
+    pub(super) async fn head(&self, room: RoomId) -> Result<Head, StoreError> {
+        let found: Option<(Option<i64>, Option<i64>)> =
+            self.first(&self.statements.head, (room.to_bytes(),)).await?;
+        let (bucket, oldest) = found.unwrap_or_default();
+        let number = |column: Option<i64>| column.map_or(0, i64::cast_unsigned);
+        Ok(Head { bucket: number(bucket), oldest: number(oldest) })
+    }
+
+    async fn statics(&self, room: RoomId, bucket: u64) -> Result<Option<Statics>, StoreError> {
+        let key = (room.to_bytes(), int(bucket));
+        let found: Option<StaticsRow> = self.first(&self.statements.log_statics, key).await?;
+        found.map_or(Ok(None), StaticsRow::statics)
+    }
+
+    /// What is there instead of what a write expected.
+    async fn refused<T>(&self, room: RoomId, bucket: u64) -> Result<Cas<T>, StoreError> {
+        // The write was answered, so it will have no effect; but who can't be told what is there can conclude nothing.
+        let found = self.statics(room, bucket).await;
+        found.map(Cas::Refused).map_err(|error| StoreError::Unknown(error.to_string()))
+    }
+
+    async fn append(&self, append: &Append) -> Result<bool, StoreError> {
+        let mut batch = Batch::new(BatchType::Unlogged);
+        batch
+            .set_execution_profile_handle(self.statements.log_append.get_execution_profile_handle().cloned());
+        // The first statement decides the route.
+        batch.append_statement(BatchStatement::PreparedStatement(self.statements.log_append.clone()));
+        let mut values = vec![AppendValues::Condition(append)];
+        for row in &append.rows {
+            batch.append_statement(BatchStatement::PreparedStatement(self.statements.log_row.clone()));
+            values.push(AppendValues::Row(append.room, append.bucket(), row));
+        }
+        let done = self.session.batch(&batch, values).await.map_err(|error| errors::of_write(&error))?;
+        answer::is_applied(done)
+    }
+
+    async fn rows_of_bucket(
+        &self,
+        room: RoomId,
+        bucket: u64,
+        after: Seq,
+        upto: Seq,
+        most: usize,
+    ) -> Result<Vec<Row>, StoreError> {
+        let values = (room.to_bytes(), int(bucket), position(after), position(upto), limit(most));
+        let found: Vec<LogRow> = self.rows(&self.statements.log_after, values).await?;
+        found.into_iter().map(|row| row.row(room)).collect()
+    }
+
+    /// The newest row as far as a quorum knows it.
+    async fn head_soon(&self, room: RoomId) -> Result<Seq, StoreError> {
+        let mut bucket = self.head(room).await?.bucket;
+        let mut last = 0;
+        loop {
+            let key = (room.to_bytes(), int(bucket));
+            let found: Option<StaticsRow> = self.first(&self.statements.log_statics_soon, key).await?;
+            let Some(statics) = found.map_or(Ok(None), StaticsRow::statics)? else { return Ok(last) };
+            last = statics.last_seq;
+            if !statics.is_full(bucket) {
+                return Ok(last);
+            }
+            bucket += 1;
+        }
+    }
+}
+
+#[async_trait]
+impl RoomLog for ScyllaStore {
+    async fn bucket_hint(&self, room: RoomId) -> Result<u64, StoreError> {
+        Ok(self.core.head(room).await?.bucket)
+    }
+
+    async fn statics(&self, room: RoomId, bucket: u64) -> Result<Option<Statics>, StoreError> {
+        self.core.statics(room, bucket).await
+    }
+
+    async fn create_bucket(&self, room: RoomId, bucket: u64, statics: Statics) -> Result<Cas, StoreError> {
+        let core = &self.core;
+        let values = (
+            room.to_bytes(),
+            int(bucket),
+            int(statics.epoch),
+            int(statics.last_seq),
+            statics.owner.to_be_bytes(),
+            statics.write_id.to_be_bytes(),
+            int(statics.dev_upto),
+            int(statics.member_seq),
+        );
+        if !core.cas(&core.statements.log_create, values).await? {
+            return core.refused(room, bucket).await;
+        }
+        if bucket > 0
+            && let Err(error) =
+                core.upsert(&core.statements.put_head, (int(bucket), int(bucket), room.to_bytes())).await
+        {
+            // A hint: whoever looks there finds the bucket above it.
+            tracing::debug!(%room, bucket, %error, "the hint of the newest bucket was not kept");
+        }
+        Ok(Cas::Applied(()))
+    }
+
+    async fn take_over(
+        &self,
+        room: RoomId,
+        bucket: u64,
+        expected_epoch: u64,
+        expected_last: Option<Seq>,
+        epoch: u64,
+        owner: u128,
+    ) -> Result<Cas, StoreError> {
+        let core = &self.core;
+        let (new, key) = ((int(epoch), owner.to_be_bytes()), (room.to_bytes(), int(bucket)));
+        let applied = match expected_last {
+            None => {
+                let values = (new.0, new.1, key.0, key.1, int(expected_epoch));
+                core.cas(&core.statements.log_take_over, values).await?
+            }
+            Some(last) => {
+                let values = (new.0, new.1, key.0, key.1, int(expected_epoch), int(last));
+                core.cas(&core.statements.log_take_over_exact, values).await?
+            }
+        };
+        if applied { Ok(Cas::Applied(())) } else { core.refused(room, bucket).await }
+    }
+
+    async fn append(&self, append: &Append) -> Result<Cas<Appended>, StoreError> {
+        append.check()?;
+        if !self.core.append(append).await? {
+            return self.core.refused(append.room, append.bucket()).await;
+        }
+        let derived_upto = self.behind.follow(append.room, append.last(), &append.derived);
+        Ok(Cas::Applied(Appended { derived_upto: derived_upto.max(append.dev_upto) }))
+    }
+
+    async fn rows_after(
+        &self,
+        room: RoomId,
+        after: Seq,
+        upto: Seq,
+        limit: usize,
+    ) -> Result<Vec<Row>, StoreError> {
+        if after >= upto || limit == 0 {
+            return Ok(Vec::new());
+        }
+        let mut rows = self.core.rows_of_bucket(room, bucket_of(after + 1), after, upto, limit).await?;
+        let mut at = rows.last().map_or(after, |row| row.seq);
+        if rows.is_empty() {
+            // Nothing there yet, or nothing there any more.
+            let oldest = self.core.head(room).await?.oldest * BUCKET_ROWS;
+            if oldest <= after {
+                return Ok(rows);
+            }
+            at = oldest;
+            rows = self.core.rows_of_bucket(room, bucket_of(at + 1), at, upto, limit).await?;
+            at = rows.last().map_or(at, |row| row.seq);
+        }
+        while rows.len() < limit && at < upto && at.is_multiple_of(BUCKET_ROWS) {
+            let most = limit - rows.len();
+            let more = self.core.rows_of_bucket(room, bucket_of(at + 1), at, upto, most).await?;
+            let Some(last) = more.last() else { break };
+            at = last.seq;
+            rows.extend(more);
+        }
+        Ok(rows)
+    }
+
+    async fn rows_before(&self, room: RoomId, before: Seq, most: usize) -> Result<Vec<Row>, StoreError> {
+        let head = match before {
+            0 | 1 => return Ok(Vec::new()),
+            // Beyond what a caller can have seen: the end has to be looked for.
+            before if before > protocol::limits::MAX_COUNTER => {
+                newest_bucket(self, room).await?.map_or(0, |(_, statics)| statics.last_seq)
+            }
+            before => before - 1,
+        };
+        if head == 0 || most == 0 {
+            return Ok(Vec::new());
+        }
+        let mut rows: Vec<Row> = Vec::new();
+        let mut at = head + 1;
+        while rows.len() < most && at > 1 {
+            let bucket = bucket_of(at - 1);
+            let values = (room.to_bytes(), int(bucket), position(at), limit(most - rows.len()));
+            let found: Vec<LogRow> = self.core.rows(&self.core.statements.log_before, values).await?;
+            let found = found.into_iter().map(|row| row.row(room)).collect::<Result<Vec<_>, _>>()?;
+            let Some(lowest) = found.last().map(|row| row.seq) else { break };
+            rows.extend(found);
+            if lowest > bucket * BUCKET_ROWS + 1 {
+                break;
+            }
+            at = lowest;
+        }
+        rows.reverse();
+        Ok(rows)
+    }
+
+    async fn heads(&self, rooms: &[RoomId]) -> Result<Vec<Seq>, StoreError> {
+        stream::iter(rooms.to_vec())
+            .map(|room| self.core.head_soon(room))
+            .buffered(FAN_OUT)
+            .try_collect()
+            .await
+    }
+
+    async fn writer_mark(&self, room: RoomId, writer: WriterId) -> Result<Option<WriterMark>, StoreError> {
+        let core = &self.core;
+        let found: Option<(i64, i64)> =
+            core.first(&core.statements.mark, (room.to_bytes(), writer.to_bytes())).await?;
+        Ok(found.map(|(n, seq)| WriterMark { writer, n: n.cast_unsigned(), seq: seq.cast_unsigned() }))
+    }
+
+    async fn put_derived(&self, room: RoomId, derived: &Derived) -> Result<(), StoreError> {
+        self.core.put_derived(room, derived).await
+    }
+}
