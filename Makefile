@@ -11,13 +11,13 @@ SHELL := /bin/sh
 NODE_LEAST := 18
 DATA ?= data
 
-.PHONY: run test check bench clean rust node chromium web
+.PHONY: run test check bench clean rust node chromium cassandra web
 
 run: rust web
 	cargo build --release --locked
 	ROOKERY__STORE__FOLDER="$(DATA)" target/release/rookery serve
 
-test: rust web chromium
+test: rust web chromium cassandra
 	cargo build --locked
 	cargo test --workspace --locked
 	cd client-web && npm test && npm run test:integration && npm run test:browser
@@ -54,6 +54,11 @@ node:
 
 chromium:
 	@scripts/need chromium chromium
+
+cassandra:
+	@scripts/need java openjdk-17-jre-headless
+	@scripts/need mvn maven
+	@scripts/cassandra >/dev/null
 
 web: node client-web/dist/index.html
 

@@ -17,6 +17,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("rookery-client", &["rookery-protocol"]),
     ("rookery-load", &["rookery-protocol", "rookery-client"]),
     ("rookery-bench", &["rookery-protocol", "rookery-client"]),
+    ("rookery-test-cassandra", &[]),
     (
         "rookery",
         &[

@@ -1,0 +1,48 @@
+//! Apache Cassandra for tests: real nodes, started from published jars, that always end with their test process.
+//!
+//! In reading order:
+//!
+//! * [`cluster`]: one to three nodes that a test starts, pauses, kills and restarts;
+//! * [`process`]: one node's process, from its configuration to the moment it answers;
+//! * [`config`]: what a node is configured with;
+//! * [`block`]: loopback addresses and a folder that no other test process has;
+//! * [`keeper`]: the thread that starts the processes, and why they end with it;
+//! * [`cql`]: the few bytes of the native protocol that are needed here;
+//! * [`error`]: what can go wrong.
+//!
+//! ```text
+//! 127.77.0.0/24, locked by this test process      127.77.1.0/24, by another
+//! ├── .1:29042  first node, the seed              └── …
+//! ├── .2:29042  second node
+//! └── .3:29042  third node
+//! ```
+//!
+//! A test that needs no more than a database takes [`shared`] and a keyspace of its own. A test that stops nodes or
+//! configures them starts its own:
+//!
+//! ```no_run
+//! use rookery_test_cassandra::{Cluster, ClusterOptions};
+//!
+//! let options = ClusterOptions { nodes: 3, yaml: "write_request_timeout: 500ms".into(), ..Default::default() };
+//! let cluster = Cluster::start(options)?;
+//! cluster.node(2).kill()?;
+//! // … a driver, connected to cluster.contact_points() …
+//! cluster.node(2).restart()?;
+//! cluster.await_up()?;
+//! # Ok::<(), rookery_test_cassandra::HarnessError>(())
+//! ```
+//!
+//! Everything here blocks; a test on a single-threaded runtime that has something else to do calls it through
+//! `spawn_blocking`. A node takes 900 MB of memory and about 7 s to start. Linux only: the addresses are any of
+//! 127.0.0.0/8, and the nodes are bound to their test process by `setpriv --pdeathsig`.
+
+mod block;
+mod cluster;
+mod config;
+mod cql;
+mod error;
+mod keeper;
+mod process;
+
+pub use cluster::{Cluster, ClusterOptions, Node, shared};
+pub use error::HarnessError;
