@@ -8,6 +8,7 @@ use crate::{
     config::Identity,
     keeper::Keeper,
     process::{Installation, Process, START_PATIENCE, await_that},
+    proxy,
 };
 
 /// The most nodes of a cluster: three replicas are what tests are about, and each node takes 900 MB.
@@ -20,12 +21,16 @@ pub struct ClusterOptions {
     pub nodes: usize,
     /// Lines for every node's `cassandra.yaml`. They replace the harness's own lines of the same key.
     pub yaml: String,
+    /// Whether the nodes tell drivers the addresses of their proxies instead of their own. A driver learns all nodes' addresses
+    /// from one of them, and would go past the proxies otherwise. The test starts a [`Proxy`](crate::Proxy) before each
+    /// node and gives the driver the proxies' addresses.
+    pub behind_proxies: bool,
 }
 
 impl Default for ClusterOptions {
     /// One node, nothing unusual.
     fn default() -> Self {
-        Self { nodes: 1, yaml: String::new() }
+        Self { nodes: 1, yaml: String::new(), behind_proxies: false }
     }
 }
 
@@ -52,14 +57,15 @@ impl Cluster {
     ///
     /// When another number of nodes is asked for than 1 to 3.
     pub fn start(options: ClusterOptions) -> Result<Self, HarnessError> {
-        let ClusterOptions { nodes, yaml } = options;
+        let ClusterOptions { nodes, yaml, behind_proxies } = options;
         assert!((1..=MOST_NODES).contains(&nodes), "a cluster has 1 to {MOST_NODES} nodes, not {nodes}");
         let installation = Installation::find()?;
         let hosts = 1..=u8::try_from(nodes).expect("at most three");
         let block = Block::take(*hosts.end())?;
         let prepare = |(index, host)| {
             let address = block.address(host);
-            let identity = Identity { index, nodes, address, seed: block.address(1) };
+            let told_address = if behind_proxies { block.address(host + proxy::DISTANCE) } else { address };
+            let identity = Identity { index, nodes, address, told_address, seed: block.address(1) };
             Process::prepare(identity, block.folder().join(format!("node{host}")), &yaml)
         };
         let processes = hosts.enumerate().map(prepare).collect::<Result<_, _>>()?;

@@ -84,13 +84,15 @@ pub(crate) struct Identity {
     pub(crate) nodes: usize,
     /// Its address.
     pub(crate) address: Ipv4Addr,
+    /// The address that drivers are told.
+    pub(crate) told_address: Ipv4Addr,
     /// The first node, where all others ask for the rest.
     pub(crate) seed: Ipv4Addr,
 }
 
 /// `cassandra.yaml`. A key that `extra` sets is not set here.
 pub(crate) fn yaml(node: &Identity, folder: &Path, extra: &str) -> String {
-    let Identity { address, seed, .. } = node;
+    let Identity { address, told_address, seed, .. } = node;
     let own = format!(
         r#"cluster_name: tests at {seed}
 num_tokens: 1
@@ -99,6 +101,7 @@ endpoint_snitch: SimpleSnitch
 seed_provider: [{{class_name: org.apache.cassandra.locator.SimpleSeedProvider, parameters: [{{seeds: "{seed}:{STORAGE_PORT}"}}]}}]
 listen_address: {address}
 rpc_address: {address}
+broadcast_rpc_address: {told_address}
 storage_port: {STORAGE_PORT}
 native_transport_port: {CQL_PORT}
 start_native_transport: true
@@ -162,7 +165,7 @@ mod tests {
     #[test]
     fn a_key_that_a_test_sets_is_set_once() {
         let address = Ipv4Addr::new(127, 77, 0, 1);
-        let node = Identity { index: 0, nodes: 1, address, seed: address };
+        let node = Identity { index: 0, nodes: 1, address, told_address: address, seed: address };
         let extra = "client_encryption_options:\n  enabled: true\nconcurrent_reads: 2";
         let yaml = yaml(&node, Path::new("/nowhere"), extra);
         assert!(yaml.contains("\nconcurrent_writes: 8\n"), "{yaml}");

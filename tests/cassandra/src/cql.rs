@@ -39,8 +39,9 @@ impl Frame {
     /// The next frame, or none at the end of the connection.
     pub(crate) fn read(from: &mut impl Read) -> io::Result<Option<Self>> {
         let mut bytes = vec![0; HEADER];
-        if from.read(&mut bytes[..1])? == 0 {
-            return Ok(None);
+        match from.read_exact(&mut bytes[..1]) {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+            read => read?,
         }
         from.read_exact(&mut bytes[1..])?;
         let length = u32::from_be_bytes([bytes[5], bytes[6], bytes[7], bytes[8]]) as usize;
@@ -52,8 +53,17 @@ impl Frame {
         Ok(Some(Self(bytes)))
     }
 
+    /// What ties an answer to its request.
+    pub(crate) fn stream(&self) -> i16 {
+        i16::from_be_bytes([self.0[2], self.0[3]])
+    }
+
     pub(crate) fn opcode(&self) -> u8 {
         self.0[4]
+    }
+
+    pub(crate) fn body(&self) -> &[u8] {
+        &self.0[HEADER..]
     }
 
     pub(crate) fn bytes(&self) -> &[u8] {

@@ -27,6 +27,10 @@ fn answer(address: SocketAddr) -> io::Result<u8> {
     Ok(header[4])
 }
 
+fn is_refused(address: SocketAddr) -> bool {
+    answer(address).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+}
+
 fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !holds() {
@@ -37,9 +41,12 @@ fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
 
 #[test]
 fn a_node_is_paused_killed_restarted_and_gone_with_its_cluster() {
-    let cluster = Cluster::start(ClusterOptions::default()).unwrap();
-    let node = cluster.node(0);
-    assert_eq!(cluster.contact_points(), [node.address()]);
+    let options = ClusterOptions { nodes: 2, ..ClusterOptions::default() };
+    let cluster = Cluster::start(options).unwrap();
+    let (first, node) = (cluster.node(0), cluster.node(1));
+    assert_eq!(cluster.contact_points(), [first.address(), node.address()]);
+    assert_eq!(first.address().port(), node.address().port());
+    answer(first.address()).unwrap();
 
     node.pause().unwrap();
     let silence = answer(node.address()).unwrap_err();
@@ -52,16 +59,20 @@ fn a_node_is_paused_killed_restarted_and_gone_with_its_cluster() {
     eventually("an answer after the pause", || answer(node.address()).is_ok());
 
     node.kill().unwrap();
-    assert_eq!(answer(node.address()).unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+    assert!(is_refused(node.address()));
     assert!(matches!(node.pause(), Err(HarnessError::NotRunning(_))));
 
     node.restart().unwrap();
     answer(node.address()).unwrap();
     assert!(node.log_tail(1000).contains("Replaying"), "it took up its old data");
+    cluster.await_up().unwrap();
+    let log = first.log_tail(1000);
+    let seen = format!("/{}:", node.address().ip());
+    assert!(log.lines().any(|line| line.contains(&seen) && line.contains("has restarted")), "{log}");
 
-    let address = node.address();
+    let addresses = cluster.contact_points();
     drop(cluster);
-    assert_eq!(answer(address).unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+    assert!(addresses.into_iter().all(is_refused));
 }
 
 #[test]
@@ -91,22 +102,5 @@ fn a_killed_test_process_leaves_no_node() {
 
     home.kill().unwrap();
     home.wait().unwrap();
-    let is_refused = || answer(address).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused);
-    eventually("the end of the node", is_refused);
-}
-
-#[test]
-fn nodes_find_each_other_again_after_a_kill() {
-    let options = ClusterOptions { nodes: 2, ..ClusterOptions::default() };
-    let cluster = Cluster::start(options).unwrap();
-    let contact_points = cluster.contact_points();
-    assert_eq!(contact_points[0].port(), contact_points[1].port());
-    assert_ne!(contact_points[0].ip(), contact_points[1].ip());
-
-    cluster.node(1).kill().unwrap();
-    cluster.node(1).restart().unwrap();
-    cluster.await_up().unwrap();
-    let other = format!("/{}:", contact_points[1].ip());
-    let log = cluster.node(0).log_tail(1000);
-    assert!(log.lines().any(|line| line.contains(&other) && line.contains("has restarted")), "{log}");
+    eventually("the end of the node", || is_refused(address));
 }
