@@ -1,8 +1,9 @@
 //! Loopback addresses and a folder that no other test process has.
 //!
-//! The blocks are 127.77.0.0/24, 127.77.1.0/24 and so on. Who holds the lock of a block's file has its addresses and its
-//! folder. The system lets a lock go when its process ends in whatever way, and the next one to take the block removes
-//! what was left in the folder; so a killed test leaves a folder at most until the next test.
+//! The blocks are 127.77.0.0/24, 127.77.1.0/24 and so on. Who holds the lock of a block's file has its addresses and
+//! its folder. The system lets a lock go when its process ends in whatever way, and the next one to take the block
+//! removes what was left in the folder; so a killed test, or a cluster that is never dropped, leaves a folder at most
+//! until the next test.
 
 use std::{
     fs::{self, DirBuilder, File, TryLockError},

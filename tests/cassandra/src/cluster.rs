@@ -20,10 +20,21 @@ pub struct ClusterOptions {
     /// How many nodes, 1 to 3.
     pub nodes: usize,
     /// Lines for every node's `cassandra.yaml`. They replace the harness's own lines of the same key.
+    ///
+    /// With `authenticator: PasswordAuthenticator` clients sign in as `cassandra` with the password `cassandra`. With
+    /// these, where the file holds a key in PKCS #8 and its certificates, both PEM, clients must use TLS:
+    ///
+    /// ```yaml
+    /// client_encryption_options:
+    ///   enabled: true
+    ///   optional: false
+    ///   ssl_context_factory: {class_name: org.apache.cassandra.security.PEMBasedSslContextFactory}
+    ///   keystore: /path/to/node.pem
+    /// ```
     pub yaml: String,
-    /// Whether the nodes tell drivers the addresses of their proxies instead of their own. A driver learns all nodes' addresses
-    /// from one of them, and would go past the proxies otherwise. The test starts a [`Proxy`](crate::Proxy) before each
-    /// node and gives the driver the proxies' addresses.
+    /// Whether the nodes tell drivers the addresses of their proxies instead of their own. A driver learns all nodes'
+    /// addresses from one of them, and would go past the proxies otherwise. The test starts a [`Proxy`](crate::Proxy)
+    /// before each node and gives the driver the proxies' addresses.
     pub behind_proxies: bool,
 }
 
@@ -34,8 +45,8 @@ impl Default for ClusterOptions {
     }
 }
 
-/// A running cluster. Its processes and its data are gone when it is dropped, and the processes when the test process ends
-/// in whatever way.
+/// A running cluster. Its processes and its data are gone when it is dropped, and the processes when the test process
+/// ends in whatever way.
 #[derive(Debug)]
 pub struct Cluster {
     processes: Vec<Process>,
@@ -169,8 +180,8 @@ impl Node<'_> {
         self.process.kill()
     }
 
-    /// Starts it again with the data it had, and returns when it answers CQL; a node that runs is killed before. The other
-    /// nodes may not use it yet: [`Cluster::await_up`] waits for that.
+    /// Starts it again with the data it had, and returns when it answers CQL; a node that runs is killed before. The
+    /// other nodes may not use it yet: [`Cluster::await_up`] waits for that.
     ///
     /// # Errors
     ///

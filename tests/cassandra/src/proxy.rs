@@ -1,8 +1,8 @@
 //! A relay in front of a node that loses, delays and holds what it is told to.
 //!
-//! It listens on an address of its own and the node's port, since a driver takes one port for all nodes. It judges whole
-//! frames of the native protocol, version 4, without compression and without TLS; anything else ends the connection and
-//! is counted.
+//! It listens on an address of its own and the node's port, since a driver takes one port for all nodes. It judges
+//! whole frames of the native protocol, version 4, without compression and without TLS; anything else ends the
+//! connection and is counted.
 //!
 //! ```text
 //!            ┌ requests: a thread a connection, asks [`Faults`] ──▶┐
@@ -43,8 +43,8 @@ pub struct Proxy {
 impl Proxy {
     /// Listens on a free address in the neighbourhood of `upstream`, on its port.
     ///
-    /// For the first proxy of a node of a cluster with
-    /// [`behind_proxies`](crate::ClusterOptions::behind_proxies) this is the address under which the other nodes know it.
+    /// For the first proxy before a node of a cluster with
+    /// [`behind_proxies`](crate::ClusterOptions::behind_proxies), this is the address of the node that drivers are told.
     ///
     /// # Errors
     ///
