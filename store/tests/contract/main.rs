@@ -12,6 +12,8 @@
 mod accounts;
 mod check;
 mod faults;
+#[path = "../keyspaces/mod.rs"]
+mod keyspaces;
 mod lagging;
 mod log;
 mod marks;
@@ -21,13 +23,13 @@ mod reader;
 mod rivals;
 mod world;
 
-/// Makes tests of the cases, each with a store of its own.
+/// Makes tests of the cases, each with a store of its own. Where time does not matter to the store it is not waited for.
 macro_rules! cases {
-    ($open:path; $($area:ident { $($case:ident),+ $(,)? })+) => {
+    ($open:path, $paused:tt; $($area:ident { $($case:ident),+ $(,)? })+) => {
         $(mod $area {
-            $(#[tokio::test(start_paused = true)]
+            $(#[tokio::test(start_paused = $paused)]
             async fn $case() {
-                let home = $open();
+                let home = $open().await;
                 crate::$area::$case(home.store()).await;
             })+
         })+
@@ -36,8 +38,8 @@ macro_rules! cases {
 
 /// All cases for one kind of store.
 macro_rules! suite {
-    ($open:path) => {
-        cases! { $open;
+    ($open:path, start_paused = $paused:tt) => {
+        cases! { $open, $paused;
             log {
                 a_bucket_is_made_once,
                 a_take_over_needs_the_epoch_and_where_given_the_last_row,
@@ -67,7 +69,8 @@ macro_rules! suite {
                 a_page_lies_where_it_was_asked_for,
                 who_may_read_what,
                 since_joined_begins_at_the_last_joining,
-                an_ephemeral_or_deleted_or_unknown_room_is_not_found,
+                an_ephemeral_or_unknown_room_is_not_found,
+                a_deleted_room_is_not_found,
                 deleted_bodies_are_masked,
                 deletions_above_the_masks_are_folded,
                 memberships_above_the_tables_are_folded,
@@ -105,9 +108,13 @@ macro_rules! suite {
 }
 
 mod memory {
-    suite!(crate::world::memory);
+    suite!(crate::world::memory, start_paused = true);
 }
 
 mod sqlite {
-    suite!(crate::world::sqlite);
+    suite!(crate::world::sqlite, start_paused = true);
+}
+
+mod scylla {
+    suite!(crate::world::scylla, start_paused = false);
 }

@@ -235,12 +235,12 @@ fn assert_exercised(log: &Faulty, seen: &Seen, rows: u64) {
 }
 
 pub(crate) async fn two_owners_over_a_faulty_log_never_lie(store: Arc<dyn Store>) {
-    duel(store, 0x5eed, 3_000).await;
+    duel(store, 0x5eed, 1_200).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn two_owners_never_lie_whatever_the_schedule() {
     for seed in 1..=6 {
-        duel(crate::world::memory().store(), seed, 2_500).await;
+        duel(crate::world::memory().await.store(), seed, 2_500).await;
     }
 }

@@ -12,13 +12,17 @@ use rookery_store::{
     members::{Derived, RoomRecord},
     memory::MemoryStore,
     owner::{AppendEnd, Batch, Ownership, Recovered, claim},
+    scylla::ScyllaStore,
     sqlite::{SqliteOptions, SqliteStore},
 };
+
+use crate::keyspaces::Keyspace;
 
 /// A store with what has to live as long as it.
 pub(crate) struct Home {
     store: Arc<dyn Store>,
     _folder: Option<tempfile::TempDir>,
+    _keyspace: Option<Keyspace>,
 }
 
 impl Home {
@@ -27,15 +31,21 @@ impl Home {
     }
 }
 
-pub(crate) fn memory() -> Home {
-    Home { store: Arc::new(MemoryStore::new()), _folder: None }
+pub(crate) async fn memory() -> Home {
+    Home { store: Arc::new(MemoryStore::new()), _folder: None, _keyspace: None }
 }
 
-pub(crate) fn sqlite() -> Home {
+pub(crate) async fn sqlite() -> Home {
     let folder = tempfile::tempdir().expect("a folder");
     let store =
         SqliteStore::open(&folder.path().join("data"), SqliteOptions::default()).expect("a new store");
-    Home { store: Arc::new(store), _folder: Some(folder) }
+    Home { store: Arc::new(store), _folder: Some(folder), _keyspace: None }
+}
+
+pub(crate) async fn scylla() -> Home {
+    let keyspace = Keyspace::take().await;
+    let store = ScyllaStore::open(keyspace.options()).await.expect("a store");
+    Home { store: Arc::new(store), _folder: None, _keyspace: Some(keyspace) }
 }
 
 pub(crate) const ROOM: RoomId = RoomId::from_u128(0xb0);
