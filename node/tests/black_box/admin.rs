@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, os::unix::fs::PermissionsExt};
 
-use client::{Rest, net::Server as Address, rest::HttpMethod};
+use client::rest::HttpMethod;
 use protocol::{CloseCode, Encoding};
 use serde_json::{Value, json};
 
@@ -126,34 +126,20 @@ fn the_admin_socket_is_the_servers_users_alone_and_survives_a_kill() {
     ask(&server, &["list-rooms"], "");
 }
 
-/// The admin listener: asks as Prometheus does.
-async fn get(server: &Server, token: Option<&str>, path: &str) -> (u16, String) {
-    let log = server.log();
-    let line = log.lines().find(|line| line.contains("health checks and metrics")).unwrap();
-    let address = serde_json::from_str::<Value>(line).unwrap()["address"].as_str().unwrap().to_owned();
-    let rest = Rest::new(Address::at(&format!("http://{address}")).unwrap());
-    let rest = match token {
-        Some(token) => rest.with_token(token),
-        None => rest,
-    };
-    let answer = rest.call(HttpMethod::GET, path, None).await.unwrap();
-    (answer.status, answer.body.as_str().unwrap_or_default().to_owned())
-}
-
 #[tokio::test]
 async fn health_and_metrics_are_served_on_a_listener_of_their_own() {
     let server = Server::start(&[("ADMIN__LISTEN", "127.0.0.1:0")]);
     let alice = server.person("alice").await;
     let _open = socket(&alice, Encoding::Json, BTreeMap::new()).await;
-    assert_eq!(get(&server, None, "/healthz/ready").await.0, 200);
-    let (status, metrics) = get(&server, None, "/metrics").await;
+    assert_eq!(server.ask_listener(None, "/healthz/ready").await.0, 200);
+    let (status, metrics) = server.ask_listener(None, "/metrics").await;
     assert_eq!(status, 200);
     for metric in
         ["rookery_sessions 1", "rookery_build_info", "rookery_store_commits_total", "rookery_frames_in_total"]
     {
         assert!(metrics.contains(metric), "{metric} is not in\n{metrics}");
     }
-    assert_eq!(get(&server, None, "/admin").await.0, 401);
+    assert_eq!(server.ask_listener(None, "/admin").await.0, 401);
 }
 
 #[tokio::test]
@@ -163,9 +149,9 @@ async fn with_a_token_the_listener_is_closed_to_everybody_else() {
     let file = write(&prepared, "token", &format!("{token}\n"));
     let server =
         Server::start(&[("ADMIN__LISTEN", "127.0.0.1:0"), ("ADMIN__TOKEN_FILE", file.to_str().unwrap())]);
-    assert_eq!(get(&server, None, "/metrics").await.0, 401);
-    assert_eq!(get(&server, Some("another"), "/metrics").await.0, 401);
-    assert_eq!(get(&server, Some(token), "/metrics").await.0, 200);
-    assert_eq!(get(&server, None, "/healthz/live").await.0, 200);
+    assert_eq!(server.ask_listener(None, "/metrics").await.0, 401);
+    assert_eq!(server.ask_listener(Some("another"), "/metrics").await.0, 401);
+    assert_eq!(server.ask_listener(Some(token), "/metrics").await.0, 200);
+    assert_eq!(server.ask_listener(None, "/healthz/live").await.0, 200);
     assert!(!server.log().contains(token));
 }

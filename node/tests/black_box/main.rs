@@ -3,6 +3,7 @@
 //! * [`support`]: a server in a folder of its own, and people who talk to it;
 //! * [`crash`]: killed at random moments under load, nothing acknowledged is lost, doubled or reordered;
 //! * [`sends`]: what writers and numbers mean;
+//! * [`stopped`]: a reader that reads nothing for 100 MB;
 //! * [`strangers`]: input that no sane client sends;
 //! * [`lifecycle`]: start, stop, TLS;
 //! * [`admin`]: what operators ask.
@@ -13,5 +14,6 @@ mod admin;
 mod crash;
 mod lifecycle;
 mod sends;
+mod stopped;
 mod strangers;
 mod support;

@@ -14,12 +14,14 @@ use client::{
     Client, Rest, Settings,
     check::{Log, Phase, Report},
     net::{Received, Server as Address, Socket},
+    rest::HttpMethod,
 };
 use protocol::{
     ClientFrame, Encoding, Incarnation, RoomId, ServerFrame, WriterId,
     client::{Identify, Resume},
     server::Welcome,
 };
+use serde_json::Value;
 use tempfile::TempDir;
 
 /// Longest wait for anything: for failures only.
@@ -197,6 +199,36 @@ impl Server {
         for secret in secrets {
             assert!(!log.contains(secret), "the log tells {secret}");
         }
+    }
+
+    /// Asks the admin listener, as Prometheus does.
+    pub(crate) async fn ask_listener(&self, token: Option<&str>, path: &str) -> (u16, String) {
+        let log = self.log();
+        // The latest life's.
+        let line = log.lines().rfind(|line| line.contains("health checks and metrics")).unwrap();
+        let address = serde_json::from_str::<Value>(line).unwrap()["address"].as_str().unwrap().to_owned();
+        let rest = Rest::new(Address::at(&format!("http://{address}")).unwrap());
+        let rest = match token {
+            Some(token) => rest.with_token(token),
+            None => rest,
+        };
+        let answer = rest.call(HttpMethod::GET, path, None).await.unwrap();
+        (answer.status, answer.body.as_str().unwrap_or_default().to_owned())
+    }
+
+    /// A number of its metrics; 0 if it was not counted yet.
+    pub(crate) async fn metric(&self, name: &str) -> u64 {
+        let (_, metrics) = self.ask_listener(None, "/metrics").await;
+        let value = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        value.map_or(0, |value| value.parse().unwrap())
+    }
+
+    /// The process's resident memory, in KiB.
+    pub(crate) fn resident_kib(&self) -> u64 {
+        let id = self.child.as_ref().unwrap().id();
+        let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
     }
 
     /// A room's log as an operator reads it.
