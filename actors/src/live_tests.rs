@@ -345,6 +345,21 @@ async fn a_user_goes_passive_and_wakes_and_leaves_after_a_pause() {
 }
 
 #[tokio::test]
+async fn a_socket_that_comes_wakes_nobody() {
+    let tree = Tree::with(Settings::default()).await;
+    let (first, ann) = tree.session(ANN, 1);
+    let (second, _) = tree.session(ANN, 2);
+    tree.actors.users.connect(first).await.unwrap();
+    tree.actors.users.connect(second.clone()).await.unwrap();
+    assert_eq!(tree.actors.users.passive(), 1);
+    assert!(
+        ann.has(|frame| matches!(frame, ServerFrame::Status(own) if own.status == PresenceStatus::Online))
+    );
+    tree.actors.users.set_status(ANN, second.id, PresenceStatus::Away);
+    assert_eq!(tree.actors.users.passive(), 0, "what happens later is decided in order, by an actor");
+}
+
+#[tokio::test]
 async fn sockets_of_a_user_whose_actor_fails_register_again() {
     let tree = Tree::with(Settings::default()).await;
     let (session, ann) = tree.session(ANN, 1);

@@ -1,4 +1,4 @@
-//! A user's actor: awake while there is something to decide, passive otherwise.
+//! A user's actor: awake while there is something to decide, passive otherwise. A socket that comes wakes nobody.
 
 mod map;
 pub(crate) mod state;
@@ -18,10 +18,13 @@ use crate::{
 pub(crate) use map::UserMap;
 use state::{Output, UserState};
 
+/// Whether a socket may stay, and what it shares with the user's others.
+pub(crate) type Reply = oneshot::Sender<Result<Arc<Allowance>, Refusal>>;
+
 /// What a user's actor is told.
 pub(crate) enum UserMessage {
     /// A socket was identified.
-    Connect { session: Session, reply: oneshot::Sender<Result<Arc<Allowance>, Refusal>> },
+    Connect { session: Session, reply: Reply },
     /// It is gone.
     Disconnect(SessionId),
     /// The user chose a status on it.
@@ -78,14 +81,7 @@ impl Actor for User {
         let Some(state) = &mut actor.state else { return Ok(()) };
         let mut outputs = Vec::new();
         match message {
-            UserMessage::Connect { session, reply } => {
-                let id = session.id;
-                let result = state.connect(session, self.world.settings.user_sessions, &mut outputs);
-                let is_in = result.is_ok();
-                if reply.send(result).is_err() && is_in {
-                    state.disconnect(id, &mut outputs); // it went before it was in
-                }
-            }
+            UserMessage::Connect { session, reply } => self.connect(state, session, reply, &mut outputs),
             UserMessage::Disconnect(session) => state.disconnect(session, &mut outputs),
             UserMessage::SetStatus { session, status } => state.set_status(session, status, &mut outputs),
             UserMessage::SignOut { which, code } => state.sign_out(which, code),
@@ -102,7 +98,10 @@ impl Actor for User {
             UserMessage::Panic => panic!("asked to fail"),
         }
         actor.turn += 1;
-        outputs.into_iter().for_each(|output| self.perform(&myself, state, output));
+        if outputs.contains(&Output::AwaitReturn) {
+            self.await_return(&myself);
+        }
+        self.tell(state, &outputs);
         Ok(())
     }
 
@@ -119,17 +118,38 @@ impl Actor for User {
 }
 
 impl User {
-    fn perform(&self, myself: &ActorRef<UserMessage>, state: &UserState, output: Output) {
-        match output {
-            Output::Show(status) => self.show(status),
-            Output::TellOwn(status) => {
-                let frame = ServerFrame::Status(OwnStatus { status });
-                for session in state.sessions() {
-                    let bytes = self.world.encode.encode(&frame, session.outbox.encoding());
-                    let _ = session.outbox.push(&[bytes], Class::Answer); // full: the outbox ends the connection
-                }
+    /// A socket comes to a user whose actor is not needed for it: what follows is told at once.
+    pub(crate) fn connect_passive(&self, state: &mut UserState, session: Session, reply: Reply) {
+        let mut outputs = Vec::new();
+        self.connect(state, session, reply, &mut outputs);
+        self.tell(state, &outputs);
+    }
+
+    fn connect(&self, state: &mut UserState, session: Session, reply: Reply, out: &mut Vec<Output>) {
+        let id = session.id;
+        let result = state.connect(session, self.world.settings.user_sessions, out);
+        let is_in = result.is_ok();
+        if reply.send(result).is_err() && is_in {
+            state.disconnect(id, out); // it went before it was in
+        }
+    }
+
+    /// Tells others and the user's own sockets. The pause is the actor's to time.
+    fn tell(&self, state: &UserState, outputs: &[Output]) {
+        for output in outputs {
+            match *output {
+                Output::Show(status) => self.show(status),
+                Output::TellOwn(status) => self.tell_own(state, status),
+                Output::AwaitReturn => {}
             }
-            Output::AwaitReturn => self.await_return(myself),
+        }
+    }
+
+    fn tell_own(&self, state: &UserState, status: PresenceStatus) {
+        let frame = ServerFrame::Status(OwnStatus { status });
+        for session in state.sessions() {
+            let bytes = self.world.encode.encode(&frame, session.outbox.encoding());
+            let _ = session.outbox.push(&[bytes], Class::Answer); // full: the outbox ends the connection
         }
     }
 

@@ -1,7 +1,7 @@
 //! The handle to every connected user.
 //!
 //! An idle ractor actor costs more than everything else about a connection, so a user's actor becomes passive when it
-//! has nothing to do: its small state stays in the map, and any message wakes it.
+//! has nothing to do: its small state stays in the map, and what happens wakes it. Only a socket that comes does not.
 
 use std::{
     sync::{
@@ -55,7 +55,7 @@ impl Users {
     /// `too_many` when the user has as many sockets as allowed; `unavailable` when the store is away.
     pub async fn connect(&self, session: Session) -> Result<Arc<Allowance>, Refusal> {
         let (reply, answer) = oneshot::channel();
-        self.map.tell(session.user, UserMessage::Connect { session: session.clone(), reply });
+        self.map.connect(session.clone(), reply);
         let allowance = match tokio::time::timeout(CONNECT_DEADLINE, answer).await {
             Ok(Ok(result)) => result?,
             Ok(Err(_)) | Err(_) => {
@@ -129,7 +129,7 @@ impl Users {
 
     /// Ends the user's sockets of one sign-in, or all but one's.
     pub fn sign_out(&self, user: UserId, which: SignedOut, code: CloseCode) {
-        self.map.tell_if_known(user, UserMessage::SignOut { which, code });
+        self.map.tell(user, UserMessage::SignOut { which, code });
     }
 
     /// Hear about these users' presence; those who share no room with the session's user show as offline without

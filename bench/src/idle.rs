@@ -21,6 +21,9 @@ use crate::{
 /// Sockets before the measurement, for what the server allocates once.
 const BEFORE: usize = 100;
 
+/// How long all are away before they come back.
+const GONE: Duration = Duration::from_secs(3);
+
 #[derive(Debug, Args)]
 pub(crate) struct Options {
     /// Connections.
@@ -35,7 +38,7 @@ pub(crate) struct Options {
     /// Most connections a second.
     #[arg(long, default_value_t = 1_000)]
     per_second: u32,
-    /// Seconds of idleness: a user's actor becomes passive after 30.
+    /// Seconds of idleness: a user's actor, woken when their last socket went, becomes passive after 30.
     #[arg(long, default_value_t = 45)]
     seconds: u64,
 }
@@ -57,16 +60,19 @@ pub(crate) async fn run(build: &Path, settings: &[String], options: &Options) ->
         Ok(grown as f64 / places.len() as f64)
     };
     sleep(Duration::from_secs(2)).await;
-    let active = kib_each()?;
+    let fresh = kib_each()?;
+    drop(crowd);
+    sleep(GONE).await;
+    let crowd = Crowd::connect(server.address, &places, manner).await?;
     sleep(Duration::from_secs(options.seconds)).await;
-    let (passive, cpu) = (kib_each()?, process::cpu(server.pid())?);
+    let (back, cpu) = (kib_each()?, process::cpu(server.pid())?);
     sleep(Duration::from_secs(10)).await;
     let idle_cpu = (process::cpu(server.pid())? - cpu).as_secs_f64() / 10.0;
     let Options { connections, people, rooms, .. } = options;
     say(&format!("\n{connections} connections of {people} people in {rooms} durable rooms\n"));
     say("| | KiB a connection |\n|---|---|");
-    say(&format!("| just connected, users' actors active | {active:.1} |"));
-    say(&format!("| {} s later, users' actors passive | {passive:.1} |", options.seconds));
+    say(&format!("| just connected | {fresh:.1} |"));
+    say(&format!("| {} s after all have gone and come back | {back:.1} |", options.seconds));
     say(&format!("\nserver before: {empty} KiB; {:.1} % of a core while idle", idle_cpu * 100.0));
     if let Some(odd) = crowd.tally.first_odd() {
         say(&format!("a frame that should not be: {odd}"));

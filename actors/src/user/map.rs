@@ -6,8 +6,8 @@ use dashmap::{DashMap, mapref::entry::Entry};
 use protocol::UserId;
 use ractor::{ActorCell, ActorId, ActorRef, ActorRuntime, ActorStatus, MessagingErr};
 
-use super::{User, UserMessage, state::UserState};
-use crate::{World, presence::Presence, users::Allowance};
+use super::{Reply, User, UserMessage, state::UserState};
+use crate::{World, presence::Presence, session::Session, users::Allowance};
 
 /// Messages that wait for a user's next actor while the last one goes to sleep. Past it they are dropped: a socket that
 /// gets no answer tries again.
@@ -27,20 +27,15 @@ pub(crate) enum Slot {
 }
 
 impl UserMap {
-    /// Tells a user something; wakes or starts their actor for it.
-    pub(crate) fn tell(self: &Arc<Self>, user: UserId, message: UserMessage) {
-        match self.slots.entry(user) {
-            Entry::Occupied(mut entry) => self.tell_slot(user, entry.get_mut(), message),
-            Entry::Vacant(entry) => {
-                if let Some(slot) = self.wake(user, self.fresh(), vec![message]) {
-                    entry.insert(slot);
-                }
-            }
-        }
+    /// A socket comes.
+    pub(crate) fn connect(self: &Arc<Self>, session: Session, reply: Reply) {
+        let user = session.user;
+        let mut slot = self.slots.entry(user).or_insert_with(|| Slot::Passive(self.fresh()));
+        self.tell_slot(user, &mut slot, UserMessage::Connect { session, reply });
     }
 
-    /// The same, if the user has sockets here.
-    pub(crate) fn tell_if_known(self: &Arc<Self>, user: UserId, message: UserMessage) {
+    /// Tells a user something if they have sockets here; wakes their actor for it.
+    pub(crate) fn tell(self: &Arc<Self>, user: UserId, message: UserMessage) {
         if let Some(mut slot) = self.slots.get_mut(&user) {
             self.tell_slot(user, &mut slot, message);
         }
@@ -50,24 +45,33 @@ impl UserMap {
         self.slots.iter().filter(|slot| matches!(slot.value(), Slot::Passive(_))).count()
     }
 
-    fn tell_slot(self: &Arc<Self>, user: UserId, slot: &mut Slot, message: UserMessage) {
-        let woken = match slot {
-            Slot::Passive(state) => self.wake(user, Box::new(state.take()), vec![message]),
-            Slot::Awake { actor, waiting } => {
-                let Err(MessagingErr::SendErr(message)) = actor.send_message(message) else { return };
-                // An actor that stopped and did not put its state away has failed; its sockets register again.
-                if actor.get_status() != ActorStatus::Stopped {
-                    if waiting.len() < WAITING {
-                        waiting.push(message);
-                    }
-                    return;
+    fn tell_slot(self: &Arc<Self>, user: UserId, slot: &mut Slot, mut message: UserMessage) {
+        if let Slot::Awake { actor, waiting } = slot {
+            let Err(MessagingErr::SendErr(unsent)) = actor.send_message(message) else { return };
+            // An actor that stopped and did not put its state away has failed; its sockets register again.
+            if actor.get_status() != ActorStatus::Stopped {
+                if waiting.len() < WAITING {
+                    waiting.push(unsent);
                 }
-                self.wake(user, self.fresh(), vec![message])
+                return;
             }
-        };
-        if let Some(woken) = woken {
-            *slot = woken;
+            *slot = Slot::Passive(self.fresh());
+            message = unsent;
         }
+        let Slot::Passive(state) = slot else { return };
+        match message {
+            // An actor for each of those who come back together would leave holes between what stays of them.
+            UserMessage::Connect { session, reply } => self.user(user).connect_passive(state, session, reply),
+            message => {
+                if let Some(awake) = self.wake(user, Box::new(state.take()), vec![message]) {
+                    *slot = awake;
+                }
+            }
+        }
+    }
+
+    fn user(self: &Arc<Self>, id: UserId) -> User {
+        User { id, world: self.world.clone(), presence: self.presence.clone(), map: Arc::clone(self) }
     }
 
     fn fresh(&self) -> Box<UserState> {
@@ -77,8 +81,7 @@ impl UserMap {
     }
 
     fn wake(self: &Arc<Self>, id: UserId, state: Box<UserState>, messages: Vec<UserMessage>) -> Option<Slot> {
-        let map = Arc::clone(self);
-        let user = User { id, world: self.world.clone(), presence: self.presence.clone(), map };
+        let user = self.user(id);
         let spawned = ActorRuntime::<User>::spawn_linked_instant(None, user, state, self.supervisor.clone());
         let (actor, _) =
             spawned.inspect_err(|error| tracing::error!(%error, "a user's actor did not start")).ok()?;
