@@ -302,6 +302,6 @@ impl AudienceActor {
     /// room sends more at once instead of more often, and one that is not busy is never delayed.
     fn rest(&mut self, began: Instant, pacing: u32) {
         let now = Instant::now();
-        self.rest_until = now + (now.duration_since(began) * pacing).min(LONGEST_REST);
+        self.rest_until = now + now.duration_since(began).saturating_mul(pacing).min(LONGEST_REST);
     }
 }

@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 
 use crate::{
     contest::{self, Load},
-    field::Fields,
+    field::{Fields, Variant},
 };
 
 /// Deliveries a second, whatever the shape of the rooms.
@@ -43,7 +43,7 @@ enum Shape {
 /// Measures and reports.
 pub(crate) async fn run(builds: &[PathBuf], settings: &[String], options: &Options) -> Result<()> {
     let Options { rounds, seconds, people, only } = *options;
-    let fields = Fields::prepare(builds, settings, people.max(1)).await?;
+    let fields = Fields::prepare(&Variant::of_builds(builds, settings), people.max(1)).await?;
     for shape in Shape::value_variants().iter().filter(|shape| only.is_none_or(|only| only == **shape)) {
         let (rooms, members, contestants) = match shape {
             Shape::Hundred => (1, 100, fields.in_one_room(100)),

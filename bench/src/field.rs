@@ -1,4 +1,4 @@
-//! The servers of a comparison with rooms of both kinds: the bare one first, then each build of Rookery.
+//! The servers of a comparison with rooms of both kinds: the bare one first, then each variant of Rookery.
 
 use std::{path::PathBuf, rc::Rc};
 
@@ -12,6 +12,36 @@ use crate::{
     socket::Place,
     town::{self, Person},
 };
+
+/// A Rookery: which binary, and with which settings.
+#[derive(Debug, Clone)]
+pub(crate) struct Variant {
+    pub(crate) name: String,
+    pub(crate) build: PathBuf,
+    pub(crate) settings: Vec<String>,
+}
+
+impl Variant {
+    /// One of each build.
+    pub(crate) fn of_builds(builds: &[PathBuf], settings: &[String]) -> Vec<Self> {
+        let name =
+            |number| if builds.len() > 1 { format!("Rookery {}", number + 1) } else { "Rookery".to_owned() };
+        let variant = |(number, build): (usize, &PathBuf)| Self {
+            name: name(number),
+            build: build.clone(),
+            settings: settings.to_vec(),
+        };
+        builds.iter().enumerate().map(variant).collect()
+    }
+
+    /// The same with another setting.
+    pub(crate) fn with(&self, name: &str, setting: &str) -> Self {
+        let mut other = self.clone();
+        other.name = format!("{} {name}", self.name);
+        other.settings.push(setting.to_owned());
+        other
+    }
+}
 
 /// A server, and who is where in it.
 pub(crate) struct Field {
@@ -32,16 +62,15 @@ pub(crate) struct Fields {
 
 impl Fields {
     /// Starts the servers, and registers `people` with each.
-    pub(crate) async fn prepare(builds: &[PathBuf], settings: &[String], people: usize) -> Result<Self> {
+    pub(crate) async fn prepare(variants: &[Variant], people: usize) -> Result<Self> {
         let (mut fields, mut folders) = (vec![Field::bare(people)?], Vec::new());
-        for (number, build) in builds.iter().enumerate() {
+        for Variant { name, build, settings } in variants {
             let folder = tempfile::tempdir()?;
             let server = Rc::new(Server::rookery(build, folder.path(), settings)?);
             let people = town::people(&server, people).await?;
-            let build = if builds.len() > 1 { format!(" {}", number + 1) } else { String::new() };
             for (kind, durability) in [("ephemeral", Durability::Ephemeral), ("durable", Durability::Durable)]
             {
-                let name = format!("Rookery{build}, {kind}");
+                let name = format!("{name}, {kind}");
                 fields.push(Field::rookery(name, server.clone(), &people, durability).await?);
             }
             folders.push(folder);

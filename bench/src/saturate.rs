@@ -1,4 +1,5 @@
-//! Deliveries a second when each answer is followed by the next message: only what is written together counts.
+//! Deliveries a second when each answer is followed by the next message: only what is written together counts. So each
+//! server is measured with pacing, as it is by default, and without.
 
 use std::path::PathBuf;
 
@@ -7,7 +8,7 @@ use clap::Args;
 
 use crate::{
     contest::{self, Load},
-    field::Fields,
+    field::{Fields, Variant},
 };
 
 #[derive(Debug, Args)]
@@ -35,7 +36,15 @@ pub(crate) struct Options {
 /// Measures and reports.
 pub(crate) async fn run(builds: &[PathBuf], settings: &[String], options: &Options) -> Result<()> {
     let Options { rounds, seconds, rooms, members, senders, window } = *options;
-    let fields = Fields::prepare(builds, settings, rooms).await?;
+    let paced = Variant::of_builds(builds, settings);
+    let variants: Vec<Variant> = paced
+        .into_iter()
+        .flat_map(|paced| {
+            let unpaced = paced.with("without pacing", "rooms.pacing=0");
+            [paced, unpaced]
+        })
+        .collect();
+    let fields = Fields::prepare(&variants, rooms).await?;
     let title =
         format!("{rooms} × {members} members, {senders} × {window} messages on their way in each room");
     let contestants = fields.in_rooms(rooms, members);

@@ -126,6 +126,7 @@ pub(crate) struct Rooms {
     pub(crate) waiting: usize,
     pub(crate) waiting_kib: usize,
     pub(crate) offline_after_ms: u32,
+    pub(crate) pacing: u32,
 }
 
 #[derive(Debug, Clone, Deserialize)]

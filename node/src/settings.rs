@@ -27,7 +27,7 @@ pub(crate) fn store(config: &config::Store) -> SqliteOptions {
 }
 
 pub(crate) fn actors(config: &Config) -> actors::world::Settings {
-    let config::Rooms { idle_s, waiting, waiting_kib, offline_after_ms } = config.rooms;
+    let config::Rooms { idle_s, waiting, waiting_kib, offline_after_ms, pacing } = config.rooms;
     actors::world::Settings {
         room_idle_ms: u64::from(idle_s) * 1000,
         offline_after_ms: offline_after_ms.into(),
@@ -36,6 +36,7 @@ pub(crate) fn actors(config: &Config) -> actors::world::Settings {
         user_sessions: config.limits.sockets_per_user,
         user_sends_per_s: config.limits.user_sends_per_second,
         user_sends_burst: config.limits.user_sends_burst,
+        pacing,
         ..actors::world::Settings::default()
     }
 }
