@@ -55,7 +55,7 @@ pub fn room_steps(group: usize) -> impl FnMut() -> usize {
         let writer = WriterId::from_u128(speaker as u128 + 1);
         room.handle(Input::WriterLoaded { writer, mark: Ok(None) }, NOW, &mut out);
     }
-    let mut being_stored = stored(&mut out);
+    let mut being_stored = stored(&mut room, &mut out);
     let mut waiting = SPEAKERS - being_stored;
     move || {
         (0..group).for_each(|_| say(&mut room, &mut out));
@@ -65,15 +65,18 @@ pub fn room_steps(group: usize) -> impl FnMut() -> usize {
         while shown == 0 || waiting > 0 {
             shown += being_stored;
             room.handle(Input::Appended { marked_upto: 0 }, NOW, &mut out);
-            being_stored = stored(&mut out);
+            being_stored = stored(&mut room, &mut out);
             waiting -= being_stored;
         }
         shown
     }
 }
 
-/// The rows that are to be stored now.
-fn stored(out: &mut Vec<Output>) -> usize {
+/// The rows that are to be stored now, whose turn comes at once.
+fn stored(room: &mut RoomState, out: &mut Vec<Output>) -> usize {
+    if out.iter().any(|output| matches!(output, Output::AskTurn)) {
+        room.handle(Input::Turn, NOW, out);
+    }
     let rows = out.drain(..).map(|output| match output {
         Output::Append { rows, .. } => rows.len(),
         Output::Refuse { refusal, .. } => panic!("{refusal}"),

@@ -12,7 +12,7 @@ use protocol::{ErrorCode, Millis, RoomId, Seq, UserId, WriterId, entry::Durabili
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use store::{
     Store, StoreError,
-    log::WriterMark,
+    log::{Turn, WriterMark},
     members::{MemberState, RoomRecord},
     owner::{self, AppendEnd, Batch, ClaimError, Ownership},
 };
@@ -46,6 +46,8 @@ pub(crate) enum RoomMessage {
     Recent(Recent),
     /// The store has answered the claim.
     Claimed(Box<Result<Claimed, ClaimFailure>>),
+    /// It is the room's turn to append.
+    Turn(Turn),
     /// The store has answered the append.
     Appended(Box<AppendEnd>),
     /// The store has answered about a writer.
@@ -164,6 +166,8 @@ pub(crate) struct Room {
 pub(crate) struct RoomActor {
     phase: Phase,
     audience: Option<AudienceLink>,
+    /// The right to the append that is being decided on.
+    turn: Option<Turn>,
 }
 
 enum Phase {
@@ -183,7 +187,7 @@ impl Actor for Room {
     type Arguments = ();
 
     async fn pre_start(&self, _: ActorRef<RoomMessage>, (): ()) -> Result<RoomActor, ActorProcessingErr> {
-        Ok(RoomActor { phase: Phase::Asleep, audience: None })
+        Ok(RoomActor { phase: Phase::Asleep, audience: None, turn: None })
     }
 
     async fn handle(
@@ -203,6 +207,7 @@ impl Actor for Room {
             RoomMessage::Typing { user } => self.typing(actor, user),
             RoomMessage::Recent(recent) => self.take(&myself, actor, Input::Recent(recent)),
             RoomMessage::Claimed(result) => self.claimed(&myself, actor, *result),
+            RoomMessage::Turn(turn) => self.turn(&myself, actor, turn),
             RoomMessage::Appended(end) => self.appended(&myself, actor, *end),
             RoomMessage::WriterLoaded { writer, mark } => {
                 self.take(&myself, actor, Input::WriterLoaded { writer, mark });
@@ -243,6 +248,7 @@ impl Room {
 
     fn perform(&self, myself: &ActorRef<RoomMessage>, actor: &mut RoomActor, output: Output) {
         match output {
+            Output::AskTurn => self.ask_turn(myself, actor),
             Output::Append { rows, derived } => self.append(myself, actor, rows, derived),
             Output::LoadWriter(writer) => self.load_writer(myself, writer),
             Output::LoadTarget { writer, target } => self.load_target(myself, writer, target),
@@ -320,6 +326,22 @@ impl Room {
         }
     }
 
+    fn ask_turn(&self, myself: &ActorRef<RoomMessage>, actor: &mut RoomActor) {
+        let store = Arc::clone(&self.context.world.store);
+        if let Some(turn) = store.turn_now() {
+            return self.turn(myself, actor, turn);
+        }
+        let myself = myself.clone();
+        tokio::spawn(async move { myself.cast(RoomMessage::Turn(store.turn().await)) });
+    }
+
+    fn turn(&self, myself: &ActorRef<RoomMessage>, actor: &mut RoomActor, turn: Turn) {
+        actor.turn = Some(turn);
+        self.decide(myself, actor, Input::Turn);
+        // Given back, if nothing was left to append.
+        actor.turn = None;
+    }
+
     fn append(
         &self,
         myself: &ActorRef<RoomMessage>,
@@ -331,8 +353,10 @@ impl Room {
         let owned = ownership.take().expect("the state has one append in flight at most");
         let (world, myself) = (self.context.world.clone(), myself.clone());
         let batch = Batch { rows, write_id: world.chance.bits(), derived };
+        let turn = actor.turn.take();
         tokio::spawn(async move {
             let end = owned.append(&*world.store, batch).await;
+            drop(turn);
             // The room may have ended meanwhile; then the next claim decides what became of it.
             let _ = myself.cast(RoomMessage::Appended(Box::new(end)));
         });
@@ -413,7 +437,8 @@ async fn claim(world: &World, id: RoomId, creates: bool) -> Result<Claimed, Clai
         ClaimError::Store(error) => unavailable(error),
     })?;
     let ownership = recovered.ownership;
-    let roster = store::reader::roster(store, id, ownership.member_seq()).await.map_err(unavailable)?;
+    let roster =
+        store::reader::owners_roster(store, id, ownership.member_seq()).await.map_err(unavailable)?;
     if roster.is_none() && !creates {
         return Err(ClaimFailure::NotFound);
     }
@@ -518,6 +543,7 @@ impl Room {
             Input::Recent(recent) => _ = recent.reply.send(Err(refusal.code)),
             Input::WriterLoaded { .. }
             | Input::TargetLoaded { .. }
+            | Input::Turn
             | Input::Appended { .. }
             | Input::AppendRefused(_) => {}
         }

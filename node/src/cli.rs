@@ -5,6 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use actors::Chance;
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use telemetry::LogFormat;
@@ -13,7 +14,8 @@ use tokio::runtime::{Builder, Runtime};
 use crate::{
     admin::{caller, request::Request},
     config::{self, Config, DEFAULTS},
-    serve,
+    serve, stores,
+    world::SystemChance,
 };
 
 /// A distributed chat backend.
@@ -50,6 +52,12 @@ enum Command {
         #[command(subcommand)]
         request: Request,
     },
+    /// Make the tables of a database, or bring them to this version. Servers only look at them.
+    Migrate {
+        /// Configuration file of the servers.
+        #[arg(long)]
+        config: Option<PathBuf>,
+    },
     /// Print the version.
     Version,
 }
@@ -67,6 +75,10 @@ impl Cli {
             Command::Admin { config, offline, request } => {
                 let config = Config::load(config.as_deref())?;
                 runtime()?.block_on(caller::run(&config, request, offline))
+            }
+            Command::Migrate { config } => {
+                let config = Config::load(config.as_deref())?;
+                runtime()?.block_on(stores::migrate(&config, SystemChance.bits()))
             }
             Command::Version => say(concat!("rookery ", env!("CARGO_PKG_VERSION"))),
         }

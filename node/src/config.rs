@@ -21,7 +21,7 @@ mod tests;
 pub(crate) const DEFAULTS: &str = include_str!("../config.default.toml");
 
 /// Keys that are lists: in the environment their items are separated by commas.
-const LISTS: &[&str] = &["listen.trusted_proxies", "listen.origins", "admin.hosts"];
+const LISTS: &[&str] = &["listen.trusted_proxies", "listen.origins", "scylla.contact_points", "admin.hosts"];
 
 /// Shortest secret of the admin listener.
 pub(crate) const TOKEN_CHARS: usize = 32;
@@ -48,7 +48,7 @@ macro_rules! choice {
     };
 }
 
-choice!(StoreKind: "sqlite" = Sqlite);
+choice!(StoreKind: "sqlite" = Sqlite, "scylla" = Scylla);
 choice!(Synchronous: "full" = Full, "normal" = Normal);
 choice!(LogFormat: "auto" = Auto, "human" = Human, "json" = Json);
 
@@ -57,6 +57,7 @@ choice!(LogFormat: "auto" = Auto, "human" = Human, "json" = Json);
 pub(crate) struct Config {
     pub(crate) listen: Listen,
     pub(crate) store: Store,
+    pub(crate) scylla: Scylla,
     pub(crate) auth: Auth,
     pub(crate) limits: Limits,
     pub(crate) rooms: Rooms,
@@ -85,6 +86,45 @@ pub(crate) struct Store {
     pub(crate) readers: usize,
     pub(crate) write_queue: usize,
     pub(crate) max_mib: u32,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Scylla {
+    pub(crate) contact_points: Vec<String>,
+    pub(crate) keyspace: String,
+    replication: String,
+    pub(crate) local_data_centre: String,
+    pub(crate) user: String,
+    pub(crate) password: Secret,
+    pub(crate) password_file: PathBuf,
+    pub(crate) ca_file: PathBuf,
+    pub(crate) certificate: PathBuf,
+    pub(crate) key: PathBuf,
+    pub(crate) server_name: String,
+    pub(crate) connections: usize,
+    pub(crate) appends_in_flight: usize,
+    pub(crate) connect_timeout_ms: u32,
+    pub(crate) conditional_timeout_ms: u32,
+    pub(crate) request_timeout_ms: u32,
+}
+
+/// How copies are spread.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Copies {
+    Anywhere(u32),
+    ByCentre(Vec<(String, u32)>),
+}
+
+/// A text that is never shown.
+#[derive(Clone, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct Secret(pub(crate) String);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("…")
+    }
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -181,6 +221,7 @@ impl Config {
         self.admin.check()?;
         at_least("store.readers", self.store.readers, 1)?;
         at_least("store.write_queue", self.store.write_queue, 1)?;
+        self.scylla.check()?;
         at_least("auth.access_token_minutes", self.auth.access_token_minutes, 1)?;
         at_least("auth.sign_in_days", self.auth.sign_in_days, 1)?;
         at_least("auth.signing_key_days", self.auth.signing_key_days, 1)?;
@@ -245,6 +286,53 @@ impl Listen {
             origin(key, url)?;
         }
         if self.public_url.is_empty() { Ok(()) } else { origin("listen.public_url", &self.public_url) }
+    }
+}
+
+impl Scylla {
+    /// How copies are spread: a number, or a number for each data centre.
+    pub(crate) fn replication(&self) -> Result<Copies> {
+        let text = &self.replication;
+        let number = |text: &str| text.trim().parse::<u32>().ok().filter(|copies| (1..=9).contains(copies));
+        if let Some(copies) = number(text) {
+            return Ok(Copies::Anywhere(copies));
+        }
+        let centre = |part: &str| {
+            let (name, copies) = part.split_once(':')?;
+            let is_name = |sign: char| sign.is_ascii_alphanumeric() || "-_.".contains(sign);
+            let name = Some(name.trim()).filter(|name| !name.is_empty() && name.chars().all(is_name))?;
+            Some((name.to_owned(), number(copies)?))
+        };
+        let centres: Option<Vec<_>> = text.split(',').map(centre).collect();
+        centres.map(Copies::ByCentre).with_context(|| {
+            format!(
+                "scylla.replication is {text:?}: allowed are a number from 1 to 9, or one for each data centre, \
+                 such as \"east:3,west:3\""
+            )
+        })
+    }
+
+    fn check(&self) -> Result<()> {
+        self.replication()?;
+        if self.contact_points.iter().all(String::is_empty) {
+            bail!("scylla.contact_points is empty: allowed are hosts, such as \"10.0.0.1:9042\"");
+        }
+        if !self.password.0.is_empty() && !self.password_file.as_os_str().is_empty() {
+            bail!("scylla.password and scylla.password_file: allowed is one of them");
+        }
+        if self.certificate.as_os_str().is_empty() != self.key.as_os_str().is_empty() {
+            bail!("scylla.certificate and scylla.key: allowed are both or none");
+        }
+        if self.ca_file.as_os_str().is_empty()
+            && !(self.certificate.as_os_str().is_empty() && self.server_name.is_empty())
+        {
+            bail!("scylla.certificate and scylla.server_name need scylla.ca_file");
+        }
+        at_least("scylla.connections", self.connections, 1)?;
+        at_least("scylla.appends_in_flight", self.appends_in_flight, 1)?;
+        at_least("scylla.connect_timeout_ms", self.connect_timeout_ms, 1)?;
+        at_least("scylla.conditional_timeout_ms", self.conditional_timeout_ms, 1)?;
+        at_least("scylla.request_timeout_ms", self.request_timeout_ms, 1)
     }
 }
 

@@ -4,7 +4,7 @@
 //!
 //! * `cli`: the commands;
 //! * `config`: what an operator may choose, and `settings`: the same in the words of the parts;
-//! * `serve`: a node from start to stop, in the order of assembly;
+//! * `serve`: a node from start to stop, in the order of assembly, and `stores`: what it keeps things in;
 //! * `world`: where time and chance come from;
 //! * `admin`: what operators ask of a running or stopped server;
 //! * `metrics`: what the parts count, for Prometheus.
@@ -15,6 +15,7 @@ mod config;
 mod metrics;
 mod serve;
 mod settings;
+mod stores;
 mod world;
 
 use std::process::ExitCode;

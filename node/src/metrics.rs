@@ -10,7 +10,9 @@ use prometheus_client::{
     registry::Registry,
 };
 use protocol::{CloseCode, ErrorCode};
-use store::sqlite::SqliteStore;
+use store::{scylla::ScyllaStats, sqlite::SqliteStats};
+
+use crate::stores::Opened;
 
 /// All metrics of a node.
 pub(crate) struct Metrics {
@@ -20,11 +22,11 @@ pub(crate) struct Metrics {
 impl Metrics {
     pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-    pub(crate) fn new(counters: Arc<Counters>, store: Arc<SqliteStore>) -> Self {
+    pub(crate) fn new(counters: Arc<Counters>, store: Opened) -> Self {
         let mut registry = Registry::with_prefix("rookery");
         registry.register("build", "What runs", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
         registry.register_collector(Box::new(Gateway(counters)));
-        registry.register_collector(Box::new(Sqlite(store)));
+        registry.register_collector(Box::new(Kept(store)));
         Self { registry }
     }
 
@@ -41,7 +43,7 @@ impl Metrics {
 struct Gateway(Arc<Counters>);
 
 /// Numbers of the store.
-struct Sqlite(Arc<SqliteStore>);
+struct Kept(Opened);
 
 impl fmt::Debug for Gateway {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -49,9 +51,9 @@ impl fmt::Debug for Gateway {
     }
 }
 
-impl fmt::Debug for Sqlite {
+impl fmt::Debug for Kept {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Sqlite")
+        f.write_str("Kept")
     }
 }
 
@@ -88,14 +90,34 @@ impl Collector for Gateway {
     }
 }
 
-impl Collector for Sqlite {
+impl Collector for Kept {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let stats = self.0.stats();
-        counter(&mut encoder, "store_commits", "Transactions committed", stats.commits)?;
-        counter(&mut encoder, "store_writes", "Writes in committed transactions", stats.writes)?;
-        counter(&mut encoder, "store_failures", "Transactions that failed", stats.failures)?;
-        gauge(&mut encoder, "store_largest_group", "Most writes of one transaction", stats.largest_group)
+        match &self.0 {
+            Opened::Sqlite(store) => sqlite(&mut encoder, store.stats()),
+            Opened::Scylla(store) => scylla(&mut encoder, store.stats()),
+        }
     }
+}
+
+fn sqlite(encoder: &mut DescriptorEncoder<'_>, stats: SqliteStats) -> fmt::Result {
+    counter(encoder, "store_commits", "Transactions committed", stats.commits)?;
+    counter(encoder, "store_writes", "Writes in committed transactions", stats.writes)?;
+    counter(encoder, "store_failures", "Transactions that failed", stats.failures)?;
+    gauge(encoder, "store_largest_group", "Most writes of one transaction", stats.largest_group)
+}
+
+fn scylla(encoder: &mut DescriptorEncoder<'_>, stats: ScyllaStats) -> fmt::Result {
+    for (name, help, value) in [
+        ("store_conditional_writes", "Conditional writes that were answered", stats.conditional),
+        ("store_conditional_refused", "Conditional writes whose condition did not hold", stats.refused),
+        ("store_unknown_outcomes", "Writes of which nobody knows the outcome", stats.unknown),
+        ("store_upserts", "Upserts of derived and other rows", stats.upserts),
+        ("store_reads", "Reads that were answered", stats.reads),
+        ("store_failures", "Requests that failed without an effect", stats.failures),
+    ] {
+        counter(encoder, name, help, value)?;
+    }
+    gauge(encoder, "store_rooms_behind", "Rooms whose derived tables are being written", stats.rooms_behind)
 }
 
 fn counter(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64) -> fmt::Result {
@@ -131,7 +153,7 @@ fn word(code: &ErrorCode) -> String {
 
 #[cfg(test)]
 mod tests {
-    use store::sqlite::SqliteOptions;
+    use store::sqlite::{SqliteOptions, SqliteStore};
 
     use super::*;
 
@@ -144,7 +166,7 @@ mod tests {
         counters.frames_in.add(5);
         counters.refusals(ErrorCode::RateLimited).add(2);
         counters.closes(CloseCode::Flood).add(1);
-        let text = Metrics::new(counters, Arc::new(store)).encode();
+        let text = Metrics::new(counters, Opened::Sqlite(Arc::new(store))).encode();
         for line in [
             "rookery_sessions 1",
             "rookery_frames_in_total 5",

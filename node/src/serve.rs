@@ -13,7 +13,6 @@ use gateway::{
     auth::Auth,
     rest::{Health, RestParts, router},
 };
-use store::sqlite::SqliteStore;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     time::{Instant, timeout_at},
@@ -23,9 +22,10 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     admin::{office::Office, server::AdminServer},
     cli::say,
-    config::{self, Config, StoreKind},
+    config::Config,
     metrics::Metrics,
     settings,
+    stores::Opened,
     world::{SystemChance, SystemClock},
 };
 
@@ -41,7 +41,8 @@ const CLIENTS_STOP: Duration = Duration::from_secs(8);
 pub(crate) async fn serve(mut config: Config) -> Result<()> {
     let mut signals = Signals::listen()?;
     config.listen.settle(free_port)?;
-    let store = open_store(&config.store)?;
+    let opened = Opened::open(&config).await?;
+    let store = opened.store();
     let (clock, chance) = (Arc::new(SystemClock), Arc::new(SystemChance));
     let world = World {
         clock: clock.clone(),
@@ -78,7 +79,7 @@ pub(crate) async fn serve(mut config: Config) -> Result<()> {
     };
     let gateway = Gateway::start(gateway).await?;
     let office = Office { store: store.clone(), auth, clock, chance, users: Some(users) };
-    let metrics = Arc::new(Metrics::new(gateway.counters(), store));
+    let metrics = Arc::new(Metrics::new(gateway.counters(), opened));
     let admin =
         AdminServer { office, metrics, health: health.clone(), tasks: tasks.clone(), stop: stop.clone() };
     open_admin(&admin, &config).await?;
@@ -126,16 +127,6 @@ fn free_port(address: SocketAddr) -> Result<SocketAddr> {
     let listener =
         TcpListener::bind(address).with_context(|| format!("listen.address {address} can't be used"))?;
     Ok(listener.local_addr()?)
-}
-
-/// Opens the store that the configuration names.
-pub(crate) fn open_store(config: &config::Store) -> Result<Arc<SqliteStore>> {
-    match config.kind {
-        StoreKind::Sqlite => {
-            let store = SqliteStore::open(&config.folder, settings::store(config));
-            Ok(Arc::new(store.with_context(|| format!("store.folder is {:?}", config.folder))?))
-        }
-    }
 }
 
 /// What an operator's signals ask for.

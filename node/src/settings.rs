@@ -1,15 +1,18 @@
 //! The configuration in the words of the parts. What is not configurable keeps the part's own default.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use gateway::{
     SocketSettings, TlsFiles,
     auth::AuthSettings,
     limits::Rate,
     rest::{RestSettings, rates::PerSecond},
 };
-use store::sqlite::{SqliteOptions, Synchronous};
+use store::{
+    scylla::{Credentials, Replication, ScyllaOptions, TlsOptions},
+    sqlite::{SqliteOptions, Synchronous},
+};
 
 use crate::config::{self, Config, reachable};
 
@@ -17,13 +20,57 @@ const DAY_MS: u64 = 24 * 60 * 60_000;
 /// Pages of the database a MiB.
 const PAGES_PER_MIB: u32 = 256;
 
-pub(crate) fn store(config: &config::Store) -> SqliteOptions {
+pub(crate) fn sqlite(config: &config::Store) -> SqliteOptions {
     let synchronous = match config.synchronous {
         config::Synchronous::Full => Synchronous::Full,
         config::Synchronous::Normal => Synchronous::Normal,
     };
     let max_pages = (config.max_mib > 0).then(|| config.max_mib.saturating_mul(PAGES_PER_MIB));
     SqliteOptions { synchronous, readers: config.readers, write_queue: config.write_queue, max_pages }
+}
+
+pub(crate) fn scylla(config: &config::Scylla) -> Result<ScyllaOptions> {
+    let milliseconds = |number: u32| Duration::from_millis(number.into());
+    let some = |text: &String| Some(text.clone()).filter(|text| !text.is_empty());
+    let file = |path: &Path| Some(path.to_owned()).filter(|path| !path.as_os_str().is_empty());
+    let tls = file(&config.ca_file).map(|ca_file| TlsOptions {
+        ca_file,
+        certificate_file: file(&config.certificate),
+        key_file: file(&config.key),
+        server_name: some(&config.server_name),
+    });
+    let credentials = match some(&config.user) {
+        None => None,
+        Some(user) => Some(Credentials { user, password: password(config)? }),
+    };
+    let replication = match config.replication()? {
+        config::Copies::Anywhere(copies) => Replication::Simple(copies),
+        config::Copies::ByCentre(centres) => Replication::Network(centres),
+    };
+    Ok(ScyllaOptions {
+        contact_points: config.contact_points.clone(),
+        keyspace: config.keyspace.clone(),
+        replication,
+        local_data_centre: some(&config.local_data_centre),
+        credentials,
+        tls,
+        connections: config.connections,
+        appends_in_flight: config.appends_in_flight,
+        connect_timeout: milliseconds(config.connect_timeout_ms),
+        conditional_timeout: milliseconds(config.conditional_timeout_ms),
+        request_timeout: milliseconds(config.request_timeout_ms),
+    })
+}
+
+/// The first line of the file, or what the configuration itself holds.
+fn password(config: &config::Scylla) -> Result<String> {
+    let file = &config.password_file;
+    if file.as_os_str().is_empty() {
+        return Ok(config.password.0.clone());
+    }
+    let text = std::fs::read_to_string(file);
+    let text = text.with_context(|| format!("scylla.password_file is {}", file.display()))?;
+    Ok(text.lines().next().unwrap_or_default().to_owned())
 }
 
 pub(crate) fn actors(config: &Config) -> actors::world::Settings {
@@ -118,7 +165,8 @@ mod tests {
     #[test]
     fn the_default_file_says_what_the_parts_do_by_themselves() {
         let config = defaults();
-        agrees(store(&config.store), SqliteOptions::default());
+        agrees(sqlite(&config.store), SqliteOptions::default());
+        agrees(scylla(&config.scylla).unwrap(), ScyllaOptions::default());
         agrees(actors(&config), actors::world::Settings::default());
         agrees(auth(&config.auth), AuthSettings::default());
         agrees(sockets(&config).unwrap(), SocketSettings::default());

@@ -205,6 +205,18 @@ pub struct WriterMark {
     pub seq: Seq,
 }
 
+/// The right to one append, as long as it is held. Stores that suffer from many at once give out few.
+#[derive(Debug, Default)]
+pub struct Turn {
+    _permit: Option<tokio::sync::OwnedSemaphorePermit>,
+}
+
+impl Turn {
+    pub(crate) fn new(permit: tokio::sync::OwnedSemaphorePermit) -> Self {
+        Self { _permit: Some(permit) }
+    }
+}
+
 /// The primitives. All calls end by themselves in bounded time; after [`StoreError::Unknown`], or when the future is
 /// dropped, the write may take effect at any later moment, even after newer writes were answered.
 #[async_trait]
@@ -228,6 +240,16 @@ pub trait RoomLog: Send + Sync {
         epoch: u64,
         owner: u128,
     ) -> Result<Cas, StoreError>;
+
+    /// The right to begin an append now, if nothing speaks for waiting: what arrives meanwhile shares the append.
+    fn turn_now(&self) -> Option<Turn> {
+        Some(Turn::default())
+    }
+
+    /// The same, once it is one's turn: first come, first served.
+    async fn turn(&self) -> Turn {
+        Turn::default()
+    }
 
     /// Appends if epoch and last sequence number are as expected.
     async fn append(&self, append: &Append) -> Result<Cas<Appended>, StoreError>;

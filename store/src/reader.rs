@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use protocol::{
-    Entry, Kind, RoomId, Seq, UserId,
+    Entry, InviteId, Kind, RoomId, Seq, UserId,
     client::HistoryFrom,
     entry::{Durability, HistoryAccess, Mask, MembershipChange, RoomChange, Visibility},
     limits::PAGE_ENTRIES,
@@ -17,7 +17,7 @@ use protocol::{
 use crate::{
     Store, StoreError,
     log::{DURABLE_INCARNATION, Row, newest_bucket},
-    members::{MemberRecord, MemberState, RoomRecord},
+    members::{Derived, MemberRecord, MemberState, RoomRecord},
 };
 
 /// Rows or members that one query of a fold asks for.
@@ -72,6 +72,39 @@ pub async fn roster(store: &dyn Store, room: RoomId, member_seq: Seq) -> Result<
     let members: Vec<_> = fold.members.into_values().collect();
     let joined = members.iter().filter(|member| member.is_joined()).count() as u64;
     Ok(fold.record.map(|room| Roster { room: RoomRecord { joined, ..room }, members }))
+}
+
+/// As [`roster`], for the room's owner, who also brings the tables up to it: whoever owned the room before may have
+/// written the log and not the tables.
+///
+/// A use of an invitation that the tables may or may not count is counted: rather one use too few than one too many.
+///
+/// # Errors
+/// When the store fails.
+pub async fn owners_roster(
+    store: &dyn Store,
+    room: RoomId,
+    member_seq: Seq,
+) -> Result<Option<Roster>, StoreError> {
+    let before = store.room(room).await?.map_or(0, |record| record.applied_seq);
+    let found = roster(store, room, member_seq).await?;
+    if let Some(roster) = found.as_ref().filter(|roster| roster.room.applied_seq > before) {
+        let members: Vec<_> =
+            roster.members.iter().filter(|member| member.changed_seq > before).copied().collect();
+        let mut joins: BTreeMap<InviteId, u32> = BTreeMap::new();
+        for invite in members.iter().filter(|member| member.joined_seq > before).filter_map(|one| one.invite)
+        {
+            *joins.entry(invite).or_default() += 1;
+        }
+        let mut invites = Vec::new();
+        for (invite, joined) in joins {
+            let kept = store.invite(room, invite).await?;
+            invites.extend(kept.map(|kept| (invite, kept.uses.saturating_add(joined))));
+        }
+        let derived = Derived { room: Some(roster.room.clone()), members, invites, ..Derived::default() };
+        store.put_derived(room, &derived).await?;
+    }
+    Ok(found)
 }
 
 /// A room and some of its members on the way up the log.

@@ -3,7 +3,7 @@
 //! * [`ScyllaOptions`], `session`, `tls`: how it is reached; `dialect`: what differs between the two databases;
 //! * `schema`: the tables, made by [`migrate`] and looked at by [`ScyllaStore::open`];
 //! * `statements`: everything that is ever asked, prepared once; `answer`, `errors`: what comes back;
-//! * `log`: the conditional writes and the rows; `derived`: the tables that follow from them, written behind;
+//! * `log`: the conditional writes and the rows; `gate`: how many at once, and how long to wait for company; `derived`: the tables that follow from them, written behind;
 //! * `members`, `rooms`, `accounts`, `sign_ins`, `marks`: the other traits; `codec`: values ↔ columns.
 //!
 //! ```text
@@ -20,6 +20,7 @@ mod codec;
 mod derived;
 mod dialect;
 mod errors;
+mod gate;
 mod log;
 mod marks;
 mod members;
@@ -31,13 +32,17 @@ mod sign_ins;
 mod statements;
 mod tls;
 
-use std::sync::{Arc, atomic::AtomicU64};
-
-use scylla::{
-    client::session::Session, serialize::row::SerializeRow, statement::prepared::PreparedStatement,
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering::Relaxed},
 };
 
-use self::{derived::Behind, schema::Schema, statements::Statements};
+use scylla::{
+    client::session::Session, errors::ExecutionError, response::query_result::QueryResult,
+    serialize::row::SerializeRow, statement::prepared::PreparedStatement,
+};
+
+use self::{derived::Behind, gate::Gate, schema::Schema, statements::Statements};
 pub use self::{
     options::{Credentials, Replication, ScyllaOptions, TlsOptions},
     schema::{Migrated, VERSION as SCHEMA_VERSION},
@@ -51,6 +56,7 @@ const FAN_OUT: usize = 32;
 pub struct ScyllaStore {
     core: Arc<Core>,
     behind: Behind,
+    gate: Gate,
     /// Acts noted by this process.
     acts: AtomicU64,
 }
@@ -59,6 +65,45 @@ pub struct ScyllaStore {
 struct Core {
     session: Session,
     statements: Statements,
+    counts: Counts,
+}
+
+/// What a store has done since it was opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ScyllaStats {
+    /// Conditional writes that were answered.
+    pub conditional: u64,
+    /// Those of them whose condition did not hold.
+    pub refused: u64,
+    /// Writes of which nobody knows the outcome.
+    pub unknown: u64,
+    /// Upserts that were answered; a batch counts once.
+    pub upserts: u64,
+    /// Reads that were answered.
+    pub reads: u64,
+    /// Requests that failed and had no effect.
+    pub failures: u64,
+    /// Rooms whose derived tables are being written.
+    pub rooms_behind: u64,
+}
+
+#[derive(Default)]
+struct Counts {
+    conditional: AtomicU64,
+    refused: AtomicU64,
+    unknown: AtomicU64,
+    upserts: AtomicU64,
+    reads: AtomicU64,
+    failures: AtomicU64,
+}
+
+impl Counts {
+    /// Counts what failed.
+    fn failed(&self, error: StoreError) -> StoreError {
+        let count = if error.is_definite() { &self.failures } else { &self.unknown };
+        count.fetch_add(1, Relaxed);
+        error
+    }
 }
 
 impl std::fmt::Debug for ScyllaStore {
@@ -80,9 +125,24 @@ impl ScyllaStore {
         let dialect = session::dialect(&session).await?;
         Schema { session: &session, profiles: &profiles, options, dialect: &dialect }.check().await?;
         tracing::info!(?dialect, keyspace = options.keyspace, "connected to the database");
-        let statements = Statements::prepare(&session, &profiles, &options.keyspace).await?;
-        let core = Arc::new(Core { session, statements });
-        Ok(Self { behind: Behind::new(core.clone()), core, acts: AtomicU64::new(0) })
+        let statements = Box::pin(Statements::prepare(&session, &profiles, &options.keyspace)).await?;
+        let core = Arc::new(Core { session, statements, counts: Counts::default() });
+        let (behind, gate) = (Behind::new(core.clone()), Gate::new(options.appends_in_flight));
+        Ok(Self { core, behind, gate, acts: AtomicU64::new(0) })
+    }
+
+    /// What was done so far.
+    pub fn stats(&self) -> ScyllaStats {
+        let Counts { conditional, refused, unknown, upserts, reads, failures } = &self.core.counts;
+        ScyllaStats {
+            conditional: conditional.load(Relaxed),
+            refused: refused.load(Relaxed),
+            unknown: unknown.load(Relaxed),
+            upserts: upserts.load(Relaxed),
+            reads: reads.load(Relaxed),
+            failures: failures.load(Relaxed),
+            rooms_behind: self.behind.writing(),
+        }
     }
 }
 
@@ -126,7 +186,16 @@ impl Core {
         values: impl SerializeRow,
     ) -> Result<bool, StoreError> {
         let done = self.session.execute_unpaged(statement, values).await;
-        answer::is_applied(done.map_err(|error| errors::of_write(&error))?)
+        self.judged(done)
+    }
+
+    /// Whether the condition of a write held, by its answer.
+    fn judged(&self, done: Result<QueryResult, ExecutionError>) -> Result<bool, StoreError> {
+        let applied = done.map_err(|error| errors::of_write(&error)).and_then(answer::is_applied);
+        let applied = applied.map_err(|error| self.counts.failed(error))?;
+        self.counts.conditional.fetch_add(1, Relaxed);
+        self.counts.refused.fetch_add(u64::from(!applied), Relaxed);
+        Ok(applied)
     }
 
     /// An idempotent upsert.
@@ -135,8 +204,14 @@ impl Core {
         statement: &PreparedStatement,
         values: impl SerializeRow,
     ) -> Result<(), StoreError> {
-        let done = self.session.execute_unpaged(statement, values).await;
-        done.map(|_| ()).map_err(|error| errors::of_upsert(&error))
+        self.upserted(self.session.execute_unpaged(statement, values).await)
+    }
+
+    /// What became of upserts, by their answer.
+    fn upserted(&self, done: Result<QueryResult, ExecutionError>) -> Result<(), StoreError> {
+        done.map_err(|error| self.counts.failed(errors::of_upsert(&error)))?;
+        self.counts.upserts.fetch_add(1, Relaxed);
+        Ok(())
     }
 
     /// All rows of a bounded read.
@@ -149,7 +224,9 @@ impl Core {
         R: for<'a> scylla::deserialize::row::DeserializeRow<'a, 'a>,
     {
         let found = self.session.execute_unpaged(statement, values).await;
-        answer::rows(found.map_err(|error| errors::of_read(&error))?)
+        let found = found.map_err(|error| self.counts.failed(errors::of_read(&error)))?;
+        self.counts.reads.fetch_add(1, Relaxed);
+        answer::rows(found)
     }
 
     /// The first row of a read.

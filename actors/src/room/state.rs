@@ -68,6 +68,8 @@ pub(crate) struct RoomState {
     last_sent: HashMap<UserId, Millis>,
     /// Whether this node may still append; false once another owner was seen.
     is_owner: bool,
+    /// Whether the right to append was asked for and has not come.
+    is_turn_asked: bool,
 }
 
 /// Sends of a writer that wait for the store, in order.
@@ -110,6 +112,7 @@ impl RoomState {
             invite_uses: HashMap::new(),
             last_sent: HashMap::new(),
             is_owner: true,
+            is_turn_asked: false,
         }
     }
 
@@ -124,6 +127,10 @@ impl RoomState {
                 self.target_loaded(writer, target, found, now, out)
             }
             Input::Recent(recent) => self.read_recent(recent, out),
+            Input::Turn => {
+                self.is_turn_asked = false;
+                return self.append_waiting(true, out);
+            }
             Input::Appended { marked_upto } => {
                 self.commit(out);
                 // Of an ephemeral room's writers nothing but this memory knows.
@@ -133,7 +140,7 @@ impl RoomState {
             }
             Input::AppendRefused(error) => return self.give_up(&error, out),
         }
-        self.append_waiting(out);
+        self.append_waiting(false, out);
     }
 
     pub(crate) fn epoch(&self) -> u64 {

@@ -440,6 +440,7 @@ impl Node {
 
     fn perform(&mut self, output: Output) {
         match output {
+            Output::AskTurn => self.to_room.push_back(Input::Turn),
             Output::Append { rows, derived } => {
                 let write_id = u128::from(self.dice.next());
                 self.append = Some(Batch { rows, write_id, derived });

@@ -21,8 +21,8 @@ use super::{
 };
 use crate::{
     config::Config,
-    serve::open_store,
     settings,
+    stores::Opened,
     world::{SystemChance, SystemClock},
 };
 
@@ -55,7 +55,7 @@ fn ask_password() -> Result<String> {
 }
 
 async fn offline_office(config: &Config) -> Result<Office> {
-    let store = open_store(&config.store)?;
+    let store = Opened::open(config).await?.store();
     let (clock, chance) = (Arc::new(SystemClock), Arc::new(SystemChance));
     let auth =
         Auth::start(store.clone(), clock.clone(), chance.clone(), settings::auth(&config.auth)).await?;

@@ -19,7 +19,6 @@ use scylla::{
 use super::{
     Core, FAN_OUT,
     codec::{int, member_values},
-    errors,
     rooms::{directory_slot, index_slot},
 };
 use crate::{
@@ -75,6 +74,13 @@ impl Behind {
             tokio::spawn(write(self.core.clone(), self.rooms.clone(), room));
         }
         before
+    }
+}
+
+impl Behind {
+    /// Rooms whose tables are being written.
+    pub(super) fn writing(&self) -> u64 {
+        lock(&self.rooms).values().filter(|room| room.is_writing).count() as u64
     }
 }
 
@@ -206,8 +212,7 @@ impl Core {
             for _ in values {
                 batch.append_statement(BatchStatement::PreparedStatement(statement.clone()));
             }
-            let done = self.session.batch(&batch, values).await;
-            done.map_err(|error| errors::of_upsert(&error))?;
+            self.upserted(self.session.batch(&batch, values).await)?;
         }
         Ok(())
     }

@@ -88,3 +88,117 @@ pub(super) fn of_upsert(error: &ExecutionError) -> StoreError {
 pub(super) fn corrupt(error: impl std::fmt::Display) -> StoreError {
     StoreError::Corrupt(error.to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use scylla::errors::{
+        BadQuery, BrokenConnectionErrorKind, ConnectionPoolError, OperationType, WriteType,
+    };
+
+    use super::*;
+
+    fn answered(error: DbError) -> ExecutionError {
+        attempt(RequestAttemptError::DbError(error, "told by the test".to_owned()))
+    }
+
+    fn attempt(error: RequestAttemptError) -> ExecutionError {
+        ExecutionError::LastAttemptError(error)
+    }
+
+    fn unavailable(consistency: Consistency) -> ExecutionError {
+        answered(DbError::Unavailable { consistency, required: 2, alive: 1 })
+    }
+
+    fn write_timeout(write_type: WriteType) -> ExecutionError {
+        let consistency = Consistency::LocalSerial;
+        answered(DbError::WriteTimeout { consistency, received: 1, required: 2, write_type })
+    }
+
+    #[test]
+    fn what_was_not_sent_had_no_effect() {
+        let initializing = ConnectionPoolError::Initializing;
+        for error in [
+            ExecutionError::EmptyPlan,
+            ExecutionError::ConnectionPoolError(initializing),
+            attempt(RequestAttemptError::UnableToAllocStreamId),
+        ] {
+            assert_eq!(effect(&error), Effect::None, "{error}");
+        }
+    }
+
+    #[test]
+    fn what_was_refused_before_the_first_round_had_no_effect() {
+        for error in [
+            answered(DbError::IsBootstrapping),
+            answered(DbError::Unprepared { statement_id: Default::default() }),
+            unavailable(Consistency::Serial),
+            unavailable(Consistency::LocalSerial),
+        ] {
+            assert_eq!(effect(&error), Effect::None, "{error}");
+            assert!(matches!(of_write(&error), StoreError::Unavailable(_)));
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_in_itself_never_succeeds() {
+        for error in [
+            ExecutionError::BadQuery(BadQuery::PartitionKeyExtraction),
+            answered(DbError::Invalid),
+            answered(DbError::SyntaxError),
+            answered(DbError::Unauthorized),
+        ] {
+            assert_eq!(effect(&error), Effect::Never, "{error}");
+            assert!(of_write(&error).is_definite());
+        }
+    }
+
+    #[test]
+    fn everything_else_may_have_had_its_effect() {
+        let (consistency, received, required) = (Consistency::LocalQuorum, 1, 2);
+        let broken = BrokenConnectionErrorKind::KeepaliveTimeout([127, 0, 0, 1].into());
+        for error in [
+            ExecutionError::RequestTimeout(Duration::from_secs(4)),
+            attempt(RequestAttemptError::BrokenConnectionError(broken.into())),
+            attempt(RequestAttemptError::NonfinishedPagingState),
+            write_timeout(WriteType::Cas),
+            write_timeout(WriteType::Simple),
+            write_timeout(WriteType::Other("CAS_NEW".to_owned())),
+            answered(DbError::WriteFailure {
+                consistency,
+                received,
+                required,
+                numfailures: 1,
+                write_type: WriteType::Cas,
+            }),
+            answered(DbError::ReadTimeout { consistency, received, required, data_present: false }),
+            answered(DbError::ReadFailure {
+                consistency,
+                received,
+                required,
+                numfailures: 1,
+                data_present: true,
+            }),
+            unavailable(Consistency::LocalQuorum),
+            unavailable(Consistency::One),
+            answered(DbError::Overloaded),
+            answered(DbError::RateLimitReached {
+                op_type: OperationType::Write,
+                rejected_by_coordinator: false,
+            }),
+            answered(DbError::ServerError),
+            answered(DbError::TruncateError),
+            answered(DbError::Other(0x1700)),
+        ] {
+            assert_eq!(effect(&error), Effect::Unknown, "{error}");
+            assert!(!of_write(&error).is_definite());
+        }
+    }
+
+    #[test]
+    fn a_read_has_no_effect_to_wonder_about() {
+        let error = ExecutionError::RequestTimeout(Duration::from_secs(2));
+        assert!(of_read(&error).is_definite());
+    }
+}

@@ -1,18 +1,19 @@
 //! Room logs over CQL: every write conditional, every append one batch in one partition.
 
+use std::time::Instant;
+
 use async_trait::async_trait;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use protocol::{RoomId, Seq, WriterId};
 use scylla::statement::batch::{Batch, BatchStatement, BatchType};
 
 use super::{
-    Core, FAN_OUT, ScyllaStore, answer,
+    Core, FAN_OUT, ScyllaStore,
     codec::{AppendValues, LogRow, StaticsRow, int, limit, position},
-    errors,
 };
 use crate::{
     RoomLog, StoreError,
-    log::{Append, Appended, BUCKET_ROWS, Cas, Row, Statics, WriterMark, bucket_of, newest_bucket},
+    log::{Append, Appended, BUCKET_ROWS, Cas, Row, Statics, Turn, WriterMark, bucket_of, newest_bucket},
     members::Derived,
 };
 
@@ -56,8 +57,7 @@ impl Core {
             batch.append_statement(BatchStatement::PreparedStatement(self.statements.log_row.clone()));
             values.push(AppendValues::Row(append.room, append.bucket(), row));
         }
-        let done = self.session.batch(&batch, values).await.map_err(|error| errors::of_write(&error))?;
-        answer::is_applied(done)
+        self.judged(self.session.batch(&batch, values).await)
     }
 
     async fn rows_of_bucket(
@@ -112,6 +112,7 @@ impl RoomLog for ScyllaStore {
             int(statics.dev_upto),
             int(statics.member_seq),
         );
+        let _claim = self.gate.claim().await;
         if !core.cas(&core.statements.log_create, values).await? {
             return core.refused(room, bucket).await;
         }
@@ -135,6 +136,7 @@ impl RoomLog for ScyllaStore {
         owner: u128,
     ) -> Result<Cas, StoreError> {
         let core = &self.core;
+        let _claim = self.gate.claim().await;
         let (new, key) = ((int(epoch), owner.to_be_bytes()), (room.to_bytes(), int(bucket)));
         let applied = match expected_last {
             None => {
@@ -149,9 +151,20 @@ impl RoomLog for ScyllaStore {
         if applied { Ok(Cas::Applied(())) } else { core.refused(room, bucket).await }
     }
 
+    fn turn_now(&self) -> Option<Turn> {
+        self.gate.turn_now()
+    }
+
+    async fn turn(&self) -> Turn {
+        self.gate.turn().await
+    }
+
     async fn append(&self, append: &Append) -> Result<Cas<Appended>, StoreError> {
         append.check()?;
-        if !self.core.append(append).await? {
+        let begun = Instant::now();
+        let applied = self.core.append(append).await;
+        self.gate.answered(begun.elapsed());
+        if !applied? {
             return self.core.refused(append.room, append.bucket()).await;
         }
         let derived_upto = self.behind.follow(append.room, append.last(), &append.derived);

@@ -56,6 +56,8 @@ pub struct ScyllaOptions {
     pub tls: Option<TlsOptions>,
     /// Connections to each node of Cassandra (with ScyllaDB: to each shard), at least 1.
     pub connections: usize,
+    /// Appends that are under way at once at most, at least 1; fewer while the database is slow.
+    pub appends_in_flight: usize,
     /// For a connection to come about.
     pub connect_timeout: Duration,
     /// For a conditional write; longer than the database's own.
@@ -74,6 +76,7 @@ impl Default for ScyllaOptions {
             credentials: None,
             tls: None,
             connections: 1,
+            appends_in_flight: 64,
             connect_timeout: Duration::from_secs(2),
             conditional_timeout: Duration::from_secs(4),
             request_timeout: Duration::from_secs(2),

@@ -75,6 +75,7 @@ macro_rules! suite {
                 deletions_above_the_masks_are_folded,
                 memberships_above_the_tables_are_folded,
                 a_roster_folds_what_the_log_has_above_the_tables,
+                an_owner_brings_the_tables_up_to_the_log,
                 the_writer_is_shown_to_its_own_user_alone,
             }
             members {

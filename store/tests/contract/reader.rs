@@ -14,7 +14,7 @@ use rookery_store::{
     log::Row,
     members::{Derived, MemberRecord, RoomRecord},
     owner::{Batch, Ownership},
-    reader::{ReadError, page, roster},
+    reader::{ReadError, owners_roster, page, roster},
 };
 
 use crate::{
@@ -176,7 +176,7 @@ pub(crate) async fn since_joined_begins_at_the_last_joining(store: Arc<dyn Store
 pub(crate) async fn an_ephemeral_or_unknown_room_is_not_found(store: Arc<dyn Store>) {
     assert_eq!(page(&*store, ALICE, ROOM, None, 5).await, Err(ReadError::NotFound), "no log");
     let ephemeral = RoomChange { durability: Some(Durability::Ephemeral), ..private() };
-    let mut room = Writing::begin(&store, ephemeral, true).await;
+    let room = Writing::begin(&store, ephemeral, true).await;
     assert_eq!(room.page(ALICE, None, 5).await, Err(ReadError::NotFound), "its log is not what was said");
 }
 
@@ -255,6 +255,17 @@ pub(crate) async fn a_roster_folds_what_the_log_has_above_the_tables(store: Arc<
             assert_eq!((found.room.joined, found.members[1].changed_seq), (1, left));
         }
     }
+}
+
+pub(crate) async fn an_owner_brings_the_tables_up_to_the_log(store: Arc<dyn Store>) {
+    let mut room = Writing::begin(&store, private(), true).await;
+    room.derives = false;
+    let member_seq = room.member(BOB, Membership::Joined).await;
+    let found = owners_roster(&*store, ROOM, member_seq).await.unwrap().unwrap();
+    assert_eq!((found.room.applied_seq, found.room.joined), (member_seq, 2));
+    assert_eq!(store.room(ROOM).await.unwrap().map(|room| room.applied_seq), Some(member_seq));
+    assert_eq!(store.member(ROOM, BOB).await.unwrap().map(|member| member.changed_seq), Some(member_seq));
+    assert_eq!(store.rooms_of(BOB, None, 5).await.unwrap().items.len(), 1);
 }
 
 pub(crate) async fn the_writer_is_shown_to_its_own_user_alone(store: Arc<dyn Store>) {

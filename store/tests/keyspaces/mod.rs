@@ -68,7 +68,8 @@ pub(crate) async fn session(options: &ScyllaOptions) -> Session {
 /// Takes everything out. Safe with one database and one clock, where no write is under way.
 async fn empty(session: &Session, keyspace: &str) {
     let tables = "SELECT table_name FROM system_schema.tables WHERE keyspace_name = ?";
-    let tables = session.query_unpaged(tables, (keyspace,)).await.expect("tables").into_rows_result().expect("rows");
+    let tables =
+        session.query_unpaged(tables, (keyspace,)).await.expect("tables").into_rows_result().expect("rows");
     for table in tables.rows::<(String,)>().expect("names") {
         let (table,) = table.expect("a name");
         if table.starts_with("schema_") {

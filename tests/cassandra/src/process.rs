@@ -3,7 +3,7 @@
 use std::{
     fs::{self, OpenOptions},
     io::{self, Read, Seek, SeekFrom},
-    net::SocketAddr,
+    net::{SocketAddr, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{Mutex, MutexGuard, PoisonError},
@@ -155,7 +155,7 @@ impl Process {
         };
         if listens.contains("(encrypted)") {
             // It would take a client's half of TLS to ask more.
-            return Ok(true);
+            return Ok(TcpStream::connect_timeout(&self.address(), LOOK_EVERY).is_ok());
         }
         // The first node of a new cluster makes the account that a client signs in with, and listens before.
         let has_account = || self.log_since(0).contains("Created default superuser role");

@@ -11,11 +11,19 @@ use crate::{
 };
 /// Making durable, then visible.
 impl RoomState {
-    pub(super) fn append_waiting(&mut self, out: &mut Vec<Output>) {
-        while self.is_owner && self.flight.is_empty() && !self.queue.is_empty() {
+    /// Appends the next group of what waits, if that needs no log or it is the room's turn.
+    pub(super) fn append_waiting(&mut self, has_turn: bool, out: &mut Vec<Output>) {
+        while self.is_owner && self.flight.is_empty() {
+            let Some(first) = self.queue.front() else { return };
             let durability = self.durability();
+            let is_logged = durability == Durability::Durable || first.change.is_some();
+            if is_logged && !has_turn {
+                if !std::mem::replace(&mut self.is_turn_asked, true) {
+                    out.push(Output::AskTurn);
+                }
+                return;
+            }
             self.flight = queue::take_group(&mut self.queue, durability);
-            let is_logged = durability == Durability::Durable || self.flight[0].change.is_some();
             if is_logged {
                 let (rows, derived) = queue::rows_and_derived(&self.flight, self.epoch, durability);
                 out.push(Output::Append { rows, derived });

@@ -36,6 +36,8 @@ pub(crate) enum Input {
     TargetLoaded { writer: WriterId, target: Seq, found: Result<Option<Target>, StoreError> },
     /// Somebody reads what an ephemeral room still holds.
     Recent(Recent),
+    /// It is this room's turn to append.
+    Turn,
     /// The group is in the log, whose rows are reflected in the writers' marks up to here.
     Appended { marked_upto: Seq },
     /// The group is not in the log and never will be.
@@ -96,7 +98,9 @@ pub(crate) struct Target {
 /// What a room does.
 #[derive(Debug)]
 pub(crate) enum Output {
-    /// Make these rows durable; answered `Appended` or `AppendRefused`.
+    /// Ask for the right to append; answered `Turn`. Until then the group grows.
+    AskTurn,
+    /// Make these rows durable, with the right that was asked for; answered `Appended` or `AppendRefused`.
     Append { rows: Vec<Row>, derived: Derived },
     /// Ask the store about a writer.
     LoadWriter(WriterId),

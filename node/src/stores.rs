@@ -1,0 +1,74 @@
+//! Opens the store that the configuration names, and tells what it counts.
+
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use store::{
+    Store,
+    scylla::{self, ScyllaStore},
+    sqlite::SqliteStore,
+};
+
+use crate::{
+    cli::say,
+    config::{Config, StoreKind},
+    settings,
+};
+
+/// An open store. Cheap to clone.
+#[derive(Clone)]
+pub(crate) enum Opened {
+    Sqlite(Arc<SqliteStore>),
+    Scylla(Arc<ScyllaStore>),
+}
+
+impl Opened {
+    /// Opens what the configuration names.
+    pub(crate) async fn open(config: &Config) -> Result<Self> {
+        match config.store.kind {
+            StoreKind::Sqlite => {
+                let folder = &config.store.folder;
+                let store = SqliteStore::open(folder, settings::sqlite(&config.store));
+                Ok(Self::Sqlite(Arc::new(store.with_context(|| format!("store.folder is {folder:?}"))?)))
+            }
+            StoreKind::Scylla => {
+                let options = settings::scylla(&config.scylla)?;
+                let store = ScyllaStore::open(&options).await;
+                Ok(Self::Scylla(Arc::new(store.context("store.kind is \"scylla\"")?)))
+            }
+        }
+    }
+
+    /// What the parts work with.
+    pub(crate) fn store(&self) -> Arc<dyn Store> {
+        match self {
+            Self::Sqlite(store) => store.clone(),
+            Self::Scylla(store) => store.clone(),
+        }
+    }
+}
+
+/// Brings the store's tables to this program's version, and says what was done.
+pub(crate) async fn migrate(config: &Config, nonce: u128) -> Result<()> {
+    match config.store.kind {
+        StoreKind::Sqlite => {
+            Opened::open(config).await?;
+            say("the tables are up to date: an embedded store brings them there whenever it is opened")
+        }
+        StoreKind::Scylla => {
+            let options = settings::scylla(&config.scylla)?;
+            let mut told = Ok(());
+            let mut progress = |step: &str| {
+                if told.is_ok() {
+                    told = say(step);
+                }
+            };
+            let done = scylla::migrate(&options, nonce, &mut progress).await?;
+            told?;
+            if done.from == done.to {
+                return say(&format!("the tables are of version {} already", done.to));
+            }
+            say(&format!("the tables went from version {} to {}", done.from, done.to))
+        }
+    }
+}
