@@ -10,22 +10,25 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use bytes::Buf;
 use futures_util::{StreamExt, TryStreamExt, stream};
-use tokio::{net::TcpStream, task::AbortHandle, time::sleep};
+use tokio::{
+    net::TcpStream,
+    task::AbortHandle,
+    time::{sleep, timeout},
+};
 
 use crate::{
-    socket::{self, Mouth, Place, Scanner, first_frame},
+    socket::{self, CLOSE, Mouth, Place, Scanner, first_frame},
     tally::Tally,
 };
 
-/// Sockets that connect at the same time.
+/// Sockets that connect and open their room at the same time.
 const CONNECTING: usize = 64;
 /// Bytes that one read takes at most.
 const READ: usize = 256 * 1024;
-/// Longest wait for every room to be opened, and for every socket to end.
+/// Longest wait for a room to be opened, and for messages.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 const TEXT: u8 = 1;
-const CLOSE: u8 = 8;
 const PING: u8 = 9;
 
 /// Sockets, and the tasks that read them. They end with the value.
@@ -76,29 +79,25 @@ impl Crowd {
         let due = |index: usize| Duration::from_secs_f64(index as f64 / f64::from(manner.per_second));
         let connecting = places.iter().enumerate().map(|(index, place)| async move {
             sleep(due(index).saturating_sub(began.elapsed())).await;
-            socket::connect(address, place).await.map(Arc::new)
+            timeout(PATIENCE, socket::connect(address, place)).await.context("no answer")?
         });
-        let streams: Vec<_> = stream::iter(connecting).buffered(CONNECTING).try_collect().await?;
+        let connected: Vec<_> = stream::iter(connecting).buffered(CONNECTING).try_collect().await?;
         let shared = Arc::new(Shared { scanner: Scanner::default(), space: Mutex::new(vec![0; READ]) });
-        let mut crowd = Self { tally: Arc::default(), streams, readers: Vec::new() };
+        let mut crowd = Self { tally: Arc::default(), streams: Vec::new(), readers: Vec::new() };
         let mut senders = std::collections::HashMap::<&str, usize>::new();
-        for (index, place) in places.iter().enumerate() {
-            let stream = crowd.streams[index].clone();
+        for (index, (place, (stream, rest))) in places.iter().zip(connected).enumerate() {
+            let stream = Arc::new(stream);
+            crowd.streams.push(stream.clone());
             let of_room = senders.entry(&place.room).or_default();
             *of_room += 1;
             let mouth = match *of_room <= manner.senders {
                 true => Some(Mouth::new(stream.clone(), place)?),
                 false => None,
             };
-            let (tally, shared, rest) = (crowd.tally.clone(), shared.clone(), Vec::new());
+            let (tally, shared) = (crowd.tally.clone(), shared.clone());
             let ear = Ear { stream, tally, shared, looks: index % manner.looks == 0, mouth, rest };
             crowd.readers.push(tokio::spawn(ear.listen(manner.window)).abort_handle());
         }
-        let tally = crowd.tally.clone();
-        let all = places.len() as u64;
-        wait_for("open rooms", || (tally.opened.load(Relaxed), all))
-            .await
-            .with_context(|| format!("the server says {:?}", tally.first_odd().unwrap_or_default()))?;
         Ok(crowd)
     }
 
@@ -227,10 +226,8 @@ impl Ear {
     }
 
     fn other(&self, name: &[u8], payload: &[u8]) {
-        const USUAL: [&[u8]; 6] = [b"welcome", b"ack", b"heads", b"status", b"presence", b"page"];
-        if name.starts_with(b"opened") {
-            self.tally.opened.fetch_add(1, Relaxed);
-        } else if !USUAL.iter().any(|usual| name.starts_with(usual)) {
+        const USUAL: [&[u8]; 5] = [b"ack", b"heads", b"status", b"presence", b"page"];
+        if !USUAL.iter().any(|usual| name.starts_with(usual)) {
             self.tally.odd(payload);
         }
     }

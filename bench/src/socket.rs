@@ -17,6 +17,9 @@ const SENDER_CHARS: usize = 8;
 /// Numbers that fit into them.
 const NUMBERS: u128 = 100_000_000;
 
+/// The kind of a close frame.
+pub(crate) const CLOSE: u8 = 8;
+
 /// What stands before a message's text, and nowhere else.
 const TEXT: &[u8] = br#"{"text":""#;
 
@@ -29,8 +32,8 @@ pub(crate) struct Place {
     pub(crate) room: String,
 }
 
-/// Connects, says who it is, and asks to hear the room. The answers are still to be read.
-pub(crate) async fn connect(address: SocketAddr, place: &Place) -> Result<TcpStream> {
+/// Connects, says who it is, and waits until it hears the room. Gives what was read behind that as well.
+pub(crate) async fn connect(address: SocketAddr, place: &Place) -> Result<(TcpStream, Vec<u8>)> {
     let mut stream = TcpStream::connect(address).await.context("no connection")?;
     stream.set_nodelay(true)?;
     let request = format!(
@@ -49,7 +52,26 @@ pub(crate) async fn connect(address: SocketAddr, place: &Place) -> Result<TcpStr
     let mut frames = frame(&format!(r#"{{"type":"identify","token":"{token}"}}"#));
     frames.extend(frame(&format!(r#"{{"type":"open","id":1,"room":"{room}"}}"#)));
     stream.write_all(&frames).await?;
-    Ok(stream)
+    let rest = opened(&mut stream).await?;
+    Ok((stream, rest))
+}
+
+/// Reads up to the answer that the room is open. Gives what was read behind it.
+async fn opened(stream: &mut TcpStream) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    loop {
+        ensure!(stream.read_buf(&mut bytes).await? > 0, "the server hangs up");
+        while let Some((kind, payload)) = first_frame(&bytes) {
+            let (end, text) = (payload.end, String::from_utf8_lossy(&bytes[payload]).into_owned());
+            bytes.drain(..end);
+            if text.starts_with(r#"{"type":"opened""#) {
+                return Ok(bytes);
+            }
+            let is_bad = kind == CLOSE
+                || [r#"{"type":"error""#, r#"{"type":"closed""#].iter().any(|bad| text.starts_with(bad));
+            ensure!(!is_bad, "the room does not open: {text}");
+        }
+    }
 }
 
 /// A client's text frame, masked with zeros.

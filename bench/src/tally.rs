@@ -13,8 +13,6 @@ use std::{
 pub(crate) struct Tally {
     began: Instant,
     is_measuring: AtomicBool,
-    /// Rooms that were opened.
-    pub(crate) opened: AtomicU64,
     /// Entries heard, ever.
     pub(crate) heard: AtomicU64,
     /// Sockets that have ended.
@@ -31,7 +29,6 @@ impl Default for Tally {
         Self {
             began: Instant::now(),
             is_measuring: AtomicBool::new(false),
-            opened: AtomicU64::new(0),
             heard: AtomicU64::new(0),
             ended: AtomicU64::new(0),
             odd: AtomicU64::new(0),
