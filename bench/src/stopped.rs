@@ -21,6 +21,8 @@ use crate::{
 
 /// Others in the room.
 const OTHERS: usize = 10;
+/// A reader that stops is neither cut off nor taken for gone before it reads again.
+const PATIENT: [&str; 2] = ["limits.write_deadline_s=3600", "limits.heartbeat_s=3600"];
 /// Messages said at once; the others have heard them before the next ones.
 const AT_ONCE: usize = 32;
 
@@ -34,13 +36,15 @@ pub(crate) struct Options {
 /// Measures and reports.
 pub(crate) async fn run(build: &Path, settings: &[String], options: &Options) -> Result<()> {
     let folder = tempfile::tempdir()?;
-    let server = Server::rookery(build, folder.path(), settings)?;
+    let settings: Vec<String> =
+        PATIENT.map(str::to_owned).into_iter().chain(settings.iter().cloned()).collect();
+    let server = Server::rookery(build, folder.path(), &settings)?;
     let people = town::people(&server, 1).await?;
     let room = town::rooms(&people, Durability::Durable).await?[0];
     let place = people[0].place(room);
     let messages = options.mib * 1024 * 1024 / TEXT_CHARS / AT_ONCE * AT_ONCE;
-    // The first time for what the server allocates once.
-    let _ = publish(&server, &place, messages / 4, false).await?;
+    // The first time for what the server allocates once: the page caches want some 60,000 messages.
+    let _ = publish(&server, &place, messages / 2, false).await?;
     let alone = publish(&server, &place, messages, false).await?;
     let stopped = publish(&server, &place, messages, true).await?;
     say(&format!("\n{messages} messages to {OTHERS} readers of a durable room\n"));
