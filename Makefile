@@ -18,9 +18,10 @@ run: rust web
 	ROOKERY__STORE__FOLDER="$(DATA)" target/release/rookery serve
 
 test: rust web chromium cassandra
-	cargo build --locked
+	cargo build --locked --package rookery --package rookery-test-cassandra
 	cargo test --workspace --locked
 	cd client-web && npm test && npm run test:integration && npm run test:browser
+	cd client-web && ../target/debug/rookery-test-cassandra npm run test:browser
 
 check: rust web
 	cargo fmt --all -- --check

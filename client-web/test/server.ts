@@ -1,5 +1,9 @@
-/** A real server in a temporary folder, that tests start, kill and start again on the same port. */
-import { spawn, type ChildProcess } from "node:child_process";
+/**
+ * A real server in a temporary folder, that tests start, kill and start again on the same port. With the address of a
+ * database in `ROOKERY_TEST_CASSANDRA` it keeps everything there, in a keyspace of its own.
+ */
+import { execFileSync, spawn, type ChildProcess } from "node:child_process";
+import { randomBytes } from "node:crypto";
 import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -10,11 +14,24 @@ const binary = process.env["ROOKERY_BIN"] ?? here("../../target/debug/rookery");
 /** A debug build on a busy machine may take its time. */
 const START_MS = 30_000;
 
+const database = process.env["ROOKERY_TEST_CASSANDRA"];
+
+/** What tells a server where to keep things. */
+function store(): Record<string, string> {
+  if (!database) return {};
+  return {
+    ROOKERY__STORE__KIND: "scylla",
+    ROOKERY__SCYLLA__CONTACT_POINTS: database,
+    ROOKERY__SCYLLA__KEYSPACE: `web_${randomBytes(6).toString("hex")}`,
+  };
+}
+
 export class Server {
   url = "";
   output = "";
   readonly folder = mkdtempSync(join(tmpdir(), "rookery-web-"));
   #child: ChildProcess | null = null;
+  readonly #store = store();
 
   constructor(private readonly more: Record<string, string> = {}) {
     if (!existsSync(binary)) throw new Error(`no server at ${binary}: build it, or set ROOKERY_BIN`);
@@ -23,16 +40,15 @@ export class Server {
   /** Starts it: on any free port first, later on the one that it had. */
   async start(): Promise<this> {
     const address = this.url ? new URL(this.url).host : "127.0.0.1:0";
-    const child = spawn(binary, ["serve"], {
-      cwd: this.folder,
-      env: {
-        PATH: process.env["PATH"] ?? "",
-        ROOKERY__LISTEN__ADDRESS: address,
-        ROOKERY__STORE__FOLDER: join(this.folder, "data"),
-        ...this.more,
-      },
-      stdio: ["ignore", "pipe", "pipe"],
-    });
+    const env = {
+      PATH: process.env["PATH"] ?? "",
+      ROOKERY__LISTEN__ADDRESS: address,
+      ROOKERY__STORE__FOLDER: join(this.folder, "data"),
+      ...this.#store,
+      ...this.more,
+    };
+    if (!this.url && database) execFileSync(binary, ["migrate"], { env });
+    const child = spawn(binary, ["serve"], { cwd: this.folder, env, stdio: ["ignore", "pipe", "pipe"] });
     this.#child = child;
     let out = "";
     const url = await new Promise<string>((resolve, reject) => {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use store::{
     Store,
+    folder::Lock,
     scylla::{self, ScyllaStore},
     sqlite::SqliteStore,
 };
@@ -19,7 +20,11 @@ use crate::{
 #[derive(Clone)]
 pub(crate) enum Opened {
     Sqlite(Arc<SqliteStore>),
-    Scylla(Arc<ScyllaStore>),
+    /// The folder is for the admin socket alone.
+    Scylla {
+        store: Arc<ScyllaStore>,
+        _lock: Arc<Lock>,
+    },
 }
 
 impl Opened {
@@ -32,9 +37,11 @@ impl Opened {
                 Ok(Self::Sqlite(Arc::new(store.with_context(|| format!("store.folder is {folder:?}"))?)))
             }
             StoreKind::Scylla => {
+                let lock = Lock::take(&config.store.folder)?;
                 let options = settings::scylla(&config.scylla)?;
                 let store = ScyllaStore::open(&options).await;
-                Ok(Self::Scylla(Arc::new(store.context("store.kind is \"scylla\"")?)))
+                let store = Arc::new(store.context("store.kind is \"scylla\"")?);
+                Ok(Self::Scylla { store, _lock: Arc::new(lock) })
             }
         }
     }
@@ -43,7 +50,7 @@ impl Opened {
     pub(crate) fn store(&self) -> Arc<dyn Store> {
         match self {
             Self::Sqlite(store) => store.clone(),
-            Self::Scylla(store) => store.clone(),
+            Self::Scylla { store, .. } => store.clone(),
         }
     }
 }

@@ -7,6 +7,7 @@
 //! * [`members`]: rooms and their members, derived from the log;
 //! * [`reader`]: pages of the log for somebody, authorised and masked;
 //! * [`accounts`], [`marks`], [`audit`]: people and their sign-ins, how far they have read, what was done;
+//! * [`folder`]: the data folder and its lock;
 //! * [`memory`], [`sqlite`] and [`scylla`]: the implementations. All pass the suite in `tests/contract`.
 //!
 //! ```text
@@ -19,6 +20,7 @@ pub mod accounts;
 pub mod audit;
 mod backoff;
 mod error;
+pub mod folder;
 mod listing;
 pub mod log;
 pub mod marks;

@@ -1,6 +1,5 @@
 //! The embedded store: one SQLite file in a data folder.
 //!
-//! * `folder`: the data folder, its lock and its permissions;
 //! * `schema`: tables, and how an older file becomes a newer one;
 //! * `writer`: one thread commits all writes that wait, in one transaction, with one sync;
 //! * `readers`: a few threads with read-only connections;
@@ -16,7 +15,6 @@
 
 mod accounts;
 mod codec;
-mod folder;
 mod log;
 mod marks;
 mod members;
@@ -28,7 +26,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OpenFlags};
 
-use crate::StoreError;
+use crate::{StoreError, folder};
 use codec::Fault;
 use readers::Readers;
 use writer::Writer;

@@ -9,6 +9,7 @@ use std::{
 
 use client::{Client, Rest, Settings, record::Outcome};
 use protocol::{Body, Encoding, Kind, RoomId, Seq};
+use rookery_test_cassandra::{Cluster, ClusterOptions};
 
 use crate::support::{CANARY, Chance, PATIENCE, Server, check, within};
 
@@ -122,18 +123,37 @@ async fn talk(crowd: &Crowd, talkers: &mut [Talker], chance: &mut Chance, time: 
     }
 }
 
+const LIMITS: &[(&str, &str)] = &[
+    ("LIMITS__USER_SENDS_PER_SECOND", "2000"),
+    ("LIMITS__USER_SENDS_BURST", "4000"),
+    ("LIMITS__FRAMES_PER_SECOND", "2000"),
+    ("LIMITS__FRAMES_BURST", "4000"),
+    ("LIMITS__UNIDENTIFIED_PER_ADDRESS", "1000"),
+];
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_acknowledged_is_lost_doubled_or_reordered_when_the_server_is_killed() {
+    kill_again_and_again(Server::start(LIMITS)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nor_with_a_database_beside_the_server() {
+    let cluster = tokio::task::spawn_blocking(|| Cluster::start(ClusterOptions::default()));
+    let cluster = cluster.await.unwrap().unwrap();
+    let address = cluster.contact_points()[0].to_string();
+    let database = [("STORE__KIND", "scylla"), ("SCYLLA__CONTACT_POINTS", address.as_str())];
+    let mut server = Server::prepare(&[LIMITS, &database].concat());
+    let migrated = tokio::task::block_in_place(|| server.output(&["migrate"], ""));
+    assert!(migrated.status.success(), "{migrated:?}");
+    tokio::task::block_in_place(|| server.run());
+    kill_again_and_again(server).await;
+}
+
+#[expect(clippy::print_stdout, reason = "shown when the test fails")]
+async fn kill_again_and_again(mut server: Server) {
     let seed = seed();
     println!("repeat with CRASH_SEED={seed}");
     let mut chance = Chance(seed);
-    let mut server = Server::start(&[
-        ("LIMITS__USER_SENDS_PER_SECOND", "2000"),
-        ("LIMITS__USER_SENDS_BURST", "4000"),
-        ("LIMITS__FRAMES_PER_SECOND", "2000"),
-        ("LIMITS__FRAMES_BURST", "4000"),
-        ("LIMITS__UNIDENTIFIED_PER_ADDRESS", "1000"),
-    ]);
     let crowd = Crowd::gather(&server, &mut chance).await;
     let talker = |_| Talker { chance: Chance(chance.next()), said: Vec::new() };
     let mut talkers: Vec<Talker> = crowd.clients.iter().map(talker).collect();

@@ -16,13 +16,16 @@ const PRIVATE_FOLDER: u32 = 0o700;
 
 /// The right to use a data folder, until dropped or until the process ends in whatever way.
 #[derive(Debug)]
-pub(super) struct Lock {
+pub struct Lock {
     _file: File,
 }
 
 impl Lock {
     /// Makes the folder if need be and takes the lock in it.
-    pub(super) fn take(folder: &Path) -> Result<Self, StoreError> {
+    ///
+    /// # Errors
+    /// [`StoreError::InUse`] while another process has it; otherwise the folder can't be made or written.
+    pub fn take(folder: &Path) -> Result<Self, StoreError> {
         create_folder(folder).map_err(|error| failed("make the data folder", folder, &error))?;
         let path = folder.join(LOCK);
         let file =
@@ -40,7 +43,7 @@ impl Lock {
 
 /// Makes an empty file for the database, or takes an existing one away from other eyes. SQLite gives the files beside
 /// it the same permissions.
-pub(super) fn create_private(file: &Path) -> Result<(), StoreError> {
+pub(crate) fn create_private(file: &Path) -> Result<(), StoreError> {
     open_private(file).map(drop).map_err(|error| failed("write", file, &error))
 }
 
