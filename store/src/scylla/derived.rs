@@ -1,5 +1,5 @@
-//! The tables that follow from the log, written behind it: the append is acknowledged first. What fails is tried again,
-//! and of each room only the newest state is ever waiting.
+//! The tables that follow from the log, written behind it: an append is acknowledged first, unless it changes the room or
+//! its members. What fails is tried again, and of each room only the newest state is ever waiting.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -57,6 +57,14 @@ struct Room {
 impl Behind {
     pub(super) fn new(core: Arc<Core>) -> Self {
         Self { core, rooms: Arc::default() }
+    }
+
+    /// As [`Self::follow`], but comes back when it is written; soon after, if the first try fails.
+    pub(super) async fn lead(&self, room: RoomId, upto: Seq, derived: &Derived) -> Seq {
+        match self.core.put_derived(room, derived).await {
+            Ok(()) => upto,
+            Err(_) => self.follow(room, upto, derived),
+        }
     }
 
     /// Writes what follows from a log up to `upto`, soon: it holds all that earlier calls held and that was not told to

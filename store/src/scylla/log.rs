@@ -167,7 +167,12 @@ impl RoomLog for ScyllaStore {
         if !applied? {
             return self.core.refused(append.room, append.bucket()).await;
         }
-        let derived_upto = self.behind.follow(append.room, append.last(), &append.derived);
+        let derived_upto = if append.derived.room.is_some() {
+            // Who changed the room or its members looks at the tables next.
+            self.behind.lead(append.room, append.last(), &append.derived).await
+        } else {
+            self.behind.follow(append.room, append.last(), &append.derived)
+        };
         Ok(Cas::Applied(Appended { derived_upto: derived_upto.max(append.dev_upto) }))
     }
 
