@@ -1,5 +1,6 @@
 # make run    a server with its web client, on http://127.0.0.1:8080/
-# make test   every test there is
+# make test   every test but the longest
+# make test-long  those that take minutes: a database of three nodes
 # make check  formatting, lints, documentation, licences
 # make bench  the measurements
 # make clean  back to the sources
@@ -11,7 +12,7 @@ SHELL := /bin/sh
 NODE_LEAST := 18
 DATA ?= data
 
-.PHONY: run test check bench clean rust node chromium cassandra web
+.PHONY: run test test-long check bench clean rust node chromium cassandra web
 
 run: rust web
 	cargo build --release --locked
@@ -23,6 +24,9 @@ test: rust web chromium cassandra
 	cd client-web && npm test && npm run test:integration && npm run test:browser
 	cd client-web && ../target/debug/rookery-test-cassandra npm run test:browser
 
+test-long: rust web cassandra
+	cargo test --workspace --locked -- --ignored --test-threads 1
+
 check: rust web
 	cargo fmt --all -- --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
@@ -30,8 +34,9 @@ check: rust web
 	scripts/deny
 	cd client-web && npm run check
 
-bench: rust
+bench: rust cassandra
 	cargo bench --workspace --locked --features rookery-actors/bench --bench '*'
+	cargo bench --locked --package rookery-store --bench cql -- --nodes 3
 	cargo build --release --locked --package rookery --package rookery-bench
 	for what in idle fanout saturate stopped; do \
 		target/release/rookery-bench --rookery target/release/rookery $$what || exit 1; done
