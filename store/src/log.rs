@@ -5,6 +5,8 @@
 //! replaced, the last sequence number makes an append idempotent. One conditional single-partition write is all that
 //! is asked of a database.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use protocol::{Body, Incarnation, Kind, Millis, RoomId, Seq, UserId, WriterId};
 
@@ -266,6 +268,29 @@ pub trait RoomLog: Send + Sync {
 
     /// Rows below `before`, the highest `limit`, in rising order.
     async fn rows_before(&self, room: RoomId, before: Seq, limit: usize) -> Result<Vec<Row>, StoreError>;
+
+    /// As [`Self::rows_after`], for who knows that `upto` was in the log before: may be answered together with others who
+    /// ask for the same rows.
+    async fn known_rows_after(
+        &self,
+        room: RoomId,
+        after: Seq,
+        upto: Seq,
+        limit: usize,
+    ) -> Result<Arc<Vec<Row>>, StoreError> {
+        self.rows_after(room, after, upto, limit).await.map(Arc::new)
+    }
+
+    /// As [`Self::rows_before`], for who knows that `before - 1` was in the log before: may be answered together with
+    /// others who ask for the same rows.
+    async fn known_rows_before(
+        &self,
+        room: RoomId,
+        before: Seq,
+        limit: usize,
+    ) -> Result<Arc<Vec<Row>>, StoreError> {
+        self.rows_before(room, before, limit).await.map(Arc::new)
+    }
 
     /// The newest sequence number of each room, 0 where there is none; in the order of `rooms`. For lists: may lag
     /// behind [`Self::statics`] by what is in flight.

@@ -261,13 +261,13 @@ impl Window {
     }
 
     async fn below(&self, store: &dyn Store, before: Seq, limit: usize) -> Result<Vec<Row>, StoreError> {
-        let mut rows = store.rows_before(self.room, before.min(self.head + 1), limit).await?;
-        rows.retain(|row| row.seq >= self.lowest);
-        Ok(rows)
+        let rows = store.known_rows_before(self.room, before.min(self.head + 1), limit).await?;
+        Ok(rows.iter().filter(|row| row.seq >= self.lowest).cloned().collect())
     }
 
     async fn above(&self, store: &dyn Store, after: Seq, limit: usize) -> Result<Vec<Row>, StoreError> {
-        store.rows_after(self.room, after.max(self.lowest.saturating_sub(1)), self.head, limit).await
+        let after = after.max(self.lowest.saturating_sub(1));
+        Ok(store.known_rows_after(self.room, after, self.head, limit).await?.to_vec())
     }
 
     /// The oldest entry that is there to be read.

@@ -3,7 +3,7 @@
 //! * [`ScyllaOptions`], `session`, `tls`: how it is reached; `dialect`: what differs between the two databases;
 //! * `schema`: the tables, made by [`migrate`] and looked at by [`ScyllaStore::open`];
 //! * `statements`: everything that is ever asked, prepared once; `answer`, `errors`: what comes back;
-//! * `log`: the conditional writes and the rows; `gate`: how many at once, and how long to wait for company; `derived`: the tables that follow from them, written behind;
+//! * `log`: the conditional writes and the rows, which those who ask at once share (`shared`); `gate`: how many at once, and how long to wait for company; `derived`: the tables that follow from them, written behind;
 //! * `members`, `rooms`, `accounts`, `sign_ins`, `marks`: the other traits; `codec`: values ↔ columns.
 //!
 //! ```text
@@ -28,6 +28,7 @@ mod options;
 mod rooms;
 mod schema;
 mod session;
+mod shared;
 mod sign_ins;
 mod statements;
 mod tls;
@@ -42,7 +43,7 @@ use scylla::{
     serialize::row::SerializeRow, statement::prepared::PreparedStatement,
 };
 
-use self::{derived::Behind, gate::Gate, schema::Schema, statements::Statements};
+use self::{derived::Behind, gate::Gate, schema::Schema, shared::Queries, statements::Statements};
 pub use self::{
     options::{Credentials, Replication, ScyllaOptions, TlsOptions},
     schema::{Migrated, VERSION as SCHEMA_VERSION},
@@ -57,6 +58,7 @@ pub struct ScyllaStore {
     core: Arc<Core>,
     behind: Behind,
     gate: Gate,
+    queries: Arc<Queries>,
     /// Acts noted by this process.
     acts: AtomicU64,
 }
@@ -128,7 +130,7 @@ impl ScyllaStore {
         let statements = Box::pin(Statements::prepare(&session, &profiles, &options.keyspace)).await?;
         let core = Arc::new(Core { session, statements, counts: Counts::default() });
         let (behind, gate) = (Behind::new(core.clone()), Gate::new(options.appends_in_flight));
-        Ok(Self { core, behind, gate, acts: AtomicU64::new(0) })
+        Ok(Self { core, behind, gate, queries: Arc::default(), acts: AtomicU64::new(0) })
     }
 
     /// What was done so far.

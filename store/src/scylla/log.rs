@@ -1,19 +1,20 @@
 //! Room logs over CQL: every write conditional, every append one batch in one partition.
 
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
 use async_trait::async_trait;
-use futures_util::{StreamExt, TryStreamExt, stream};
+use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
 use protocol::{RoomId, Seq, WriterId};
 use scylla::statement::batch::{Batch, BatchStatement, BatchType};
 
 use super::{
     Core, FAN_OUT, ScyllaStore,
     codec::{AppendValues, LogRow, StaticsRow, int, limit, position},
+    shared::Range,
 };
 use crate::{
     RoomLog, StoreError,
-    log::{Append, Appended, BUCKET_ROWS, Cas, Row, Statics, Turn, WriterMark, bucket_of, newest_bucket},
+    log::{Append, Appended, BUCKET_ROWS, Cas, Row, Statics, Turn, WriterMark, bucket_of},
     members::Derived,
 };
 
@@ -71,6 +72,66 @@ impl Core {
         let values = (room.to_bytes(), int(bucket), position(after), position(upto), limit(most));
         let found: Vec<LogRow> = self.rows(&self.statements.log_after, values).await?;
         found.into_iter().map(|row| row.row(room)).collect()
+    }
+
+    async fn rows_after(
+        &self,
+        room: RoomId,
+        after: Seq,
+        upto: Seq,
+        limit: usize,
+    ) -> Result<Vec<Row>, StoreError> {
+        if after >= upto || limit == 0 {
+            return Ok(Vec::new());
+        }
+        let mut rows = self.rows_of_bucket(room, bucket_of(after + 1), after, upto, limit).await?;
+        let mut at = rows.last().map_or(after, |row| row.seq);
+        if rows.is_empty() {
+            // Nothing there yet, or nothing there any more.
+            let oldest = self.head(room).await?.oldest * BUCKET_ROWS;
+            if oldest <= after {
+                return Ok(rows);
+            }
+            at = oldest;
+            rows = self.rows_of_bucket(room, bucket_of(at + 1), at, upto, limit).await?;
+            at = rows.last().map_or(at, |row| row.seq);
+        }
+        while rows.len() < limit && at < upto && at.is_multiple_of(BUCKET_ROWS) {
+            let most = limit - rows.len();
+            let more = self.rows_of_bucket(room, bucket_of(at + 1), at, upto, most).await?;
+            let Some(last) = more.last() else { break };
+            at = last.seq;
+            rows.extend(more);
+        }
+        Ok(rows)
+    }
+
+    async fn rows_before(&self, room: RoomId, before: Seq, most: usize) -> Result<Vec<Row>, StoreError> {
+        let head = match before {
+            0 | 1 => return Ok(Vec::new()),
+            // Beyond what a caller can have seen: the end has to be looked for.
+            before if before > protocol::limits::MAX_COUNTER => self.head_soon(room).await?,
+            before => before - 1,
+        };
+        if head == 0 || most == 0 {
+            return Ok(Vec::new());
+        }
+        let mut rows: Vec<Row> = Vec::new();
+        let mut at = head + 1;
+        while rows.len() < most && at > 1 {
+            let bucket = bucket_of(at - 1);
+            let values = (room.to_bytes(), int(bucket), position(at), limit(most - rows.len()));
+            let found: Vec<LogRow> = self.rows(&self.statements.log_before, values).await?;
+            let found = found.into_iter().map(|row| row.row(room)).collect::<Result<Vec<_>, _>>()?;
+            let Some(lowest) = found.last().map(|row| row.seq) else { break };
+            rows.extend(found);
+            if lowest > bucket * BUCKET_ROWS + 1 {
+                break;
+            }
+            at = lowest;
+        }
+        rows.reverse();
+        Ok(rows)
     }
 
     /// The newest row as far as a quorum knows it.
@@ -183,59 +244,34 @@ impl RoomLog for ScyllaStore {
         upto: Seq,
         limit: usize,
     ) -> Result<Vec<Row>, StoreError> {
-        if after >= upto || limit == 0 {
-            return Ok(Vec::new());
-        }
-        let mut rows = self.core.rows_of_bucket(room, bucket_of(after + 1), after, upto, limit).await?;
-        let mut at = rows.last().map_or(after, |row| row.seq);
-        if rows.is_empty() {
-            // Nothing there yet, or nothing there any more.
-            let oldest = self.core.head(room).await?.oldest * BUCKET_ROWS;
-            if oldest <= after {
-                return Ok(rows);
-            }
-            at = oldest;
-            rows = self.core.rows_of_bucket(room, bucket_of(at + 1), at, upto, limit).await?;
-            at = rows.last().map_or(at, |row| row.seq);
-        }
-        while rows.len() < limit && at < upto && at.is_multiple_of(BUCKET_ROWS) {
-            let most = limit - rows.len();
-            let more = self.core.rows_of_bucket(room, bucket_of(at + 1), at, upto, most).await?;
-            let Some(last) = more.last() else { break };
-            at = last.seq;
-            rows.extend(more);
-        }
-        Ok(rows)
+        self.core.rows_after(room, after, upto, limit).await
     }
 
-    async fn rows_before(&self, room: RoomId, before: Seq, most: usize) -> Result<Vec<Row>, StoreError> {
-        let head = match before {
-            0 | 1 => return Ok(Vec::new()),
-            // Beyond what a caller can have seen: the end has to be looked for.
-            before if before > protocol::limits::MAX_COUNTER => {
-                newest_bucket(self, room).await?.map_or(0, |(_, statics)| statics.last_seq)
-            }
-            before => before - 1,
-        };
-        if head == 0 || most == 0 {
-            return Ok(Vec::new());
-        }
-        let mut rows: Vec<Row> = Vec::new();
-        let mut at = head + 1;
-        while rows.len() < most && at > 1 {
-            let bucket = bucket_of(at - 1);
-            let values = (room.to_bytes(), int(bucket), position(at), limit(most - rows.len()));
-            let found: Vec<LogRow> = self.core.rows(&self.core.statements.log_before, values).await?;
-            let found = found.into_iter().map(|row| row.row(room)).collect::<Result<Vec<_>, _>>()?;
-            let Some(lowest) = found.last().map(|row| row.seq) else { break };
-            rows.extend(found);
-            if lowest > bucket * BUCKET_ROWS + 1 {
-                break;
-            }
-            at = lowest;
-        }
-        rows.reverse();
-        Ok(rows)
+    async fn rows_before(&self, room: RoomId, before: Seq, limit: usize) -> Result<Vec<Row>, StoreError> {
+        self.core.rows_before(room, before, limit).await
+    }
+
+    async fn known_rows_after(
+        &self,
+        room: RoomId,
+        after: Seq,
+        upto: Seq,
+        limit: usize,
+    ) -> Result<Arc<Vec<Row>>, StoreError> {
+        let core = self.core.clone();
+        let ask = || async move { core.rows_after(room, after, upto, limit).await }.boxed();
+        self.queries.clone().share(Range::After { room, after, upto, limit }, ask).await
+    }
+
+    async fn known_rows_before(
+        &self,
+        room: RoomId,
+        before: Seq,
+        limit: usize,
+    ) -> Result<Arc<Vec<Row>>, StoreError> {
+        let core = self.core.clone();
+        let ask = || async move { core.rows_before(room, before, limit).await }.boxed();
+        self.queries.clone().share(Range::Before { room, before, limit }, ask).await
     }
 
     async fn heads(&self, rooms: &[RoomId]) -> Result<Vec<Seq>, StoreError> {
