@@ -4,6 +4,7 @@
 //!
 //! * [`log`]: a room's log as rows in buckets, every write of it conditional: the primitives that a database gives;
 //! * [`owner`]: the protocol on top of them: claim, recover, append, resolve what is unknown, roll over;
+//! * [`retention`]: which old buckets go, and in which order;
 //! * [`members`]: rooms and their members, derived from the log;
 //! * [`reader`]: pages of the log for somebody, authorised and masked;
 //! * [`accounts`], [`marks`], [`audit`]: people and their sign-ins, how far they have read, what was done;
@@ -28,6 +29,7 @@ pub mod members;
 pub mod memory;
 pub mod owner;
 pub mod reader;
+pub mod retention;
 pub mod scylla;
 pub mod sqlite;
 mod words;

@@ -113,6 +113,36 @@ impl Statics {
     }
 }
 
+/// How far retention has come in a room. Both numbers only rise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Kept {
+    /// The oldest bucket that is kept; those below are not read any more.
+    pub oldest: u64,
+    /// Buckets below this one have no rows; those from here to `oldest` are still to be emptied.
+    pub emptied: u64,
+}
+
+impl Kept {
+    /// The oldest row that is kept, if it was ever written.
+    pub const fn first(&self) -> Seq {
+        self.oldest * BUCKET_ROWS + 1
+    }
+
+    /// Whether a bucket is next to be emptied. Every store asks this first.
+    ///
+    /// # Errors
+    /// [`StoreError::Invalid`] for a bucket that is kept, or out of turn.
+    pub fn check_emptying(&self, bucket: u64) -> Result<(), StoreError> {
+        if bucket < self.oldest && bucket == self.emptied {
+            return Ok(());
+        }
+        let Self { oldest, emptied } = self;
+        Err(StoreError::Invalid(format!(
+            "emptying bucket {bucket}, where {emptied} is next and {oldest} is kept"
+        )))
+    }
+}
+
 /// One conditional append: all of it or nothing.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Append {
@@ -257,7 +287,7 @@ pub trait RoomLog: Send + Sync {
     async fn append(&self, append: &Append) -> Result<Cas<Appended>, StoreError>;
 
     /// Rows above `after` and up to `upto`, the lowest `limit` in rising order. Crosses buckets. Rows below the
-    /// oldest kept one are simply absent.
+    /// oldest kept one ([`Self::kept`]) are absent, whether they were removed already or not.
     async fn rows_after(
         &self,
         room: RoomId,
@@ -266,7 +296,7 @@ pub trait RoomLog: Send + Sync {
         limit: usize,
     ) -> Result<Vec<Row>, StoreError>;
 
-    /// Rows below `before`, the highest `limit`, in rising order.
+    /// Rows below `before`, the highest `limit`, in rising order; none below the oldest kept one.
     async fn rows_before(&self, room: RoomId, before: Seq, limit: usize) -> Result<Vec<Row>, StoreError>;
 
     /// As [`Self::rows_after`], for who knows that `upto` was in the log before: may be answered together with others who
@@ -301,6 +331,18 @@ pub trait RoomLog: Send + Sync {
 
     /// Brings the derived tables up to date; older states than the tables' are ignored.
     async fn put_derived(&self, room: RoomId, derived: &Derived) -> Result<(), StoreError>;
+
+    /// How far retention has come.
+    async fn kept(&self, room: RoomId) -> Result<Kept, StoreError>;
+
+    /// From now on no row below bucket `oldest` is read; ignored where retention is further already. To be called by
+    /// [`crate::retention`] alone, which knows what may go.
+    async fn keep_from(&self, room: RoomId, oldest: u64) -> Result<(), StoreError>;
+
+    /// Removes the rows of the bucket at [`Kept::emptied`], which has to be below [`Kept::oldest`], and moves on to the
+    /// next. Its statics stay for good, so that a claim never finds a once-used bucket absent. The one write to a log
+    /// that has no condition: such a bucket is never written again. `now` is the wall clock.
+    async fn empty_bucket(&self, room: RoomId, bucket: u64, now: Millis) -> Result<(), StoreError>;
 }
 
 /// The newest bucket of a room with what it knows, found from the hint in a few serial reads; `None` if the room has no

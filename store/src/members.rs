@@ -9,7 +9,7 @@ use protocol::{
     entry::{Durability, HistoryAccess, Membership, MembershipChange, Role, RoomChange, Visibility},
 };
 
-use crate::{Listing, StoreError, log::WriterMark};
+use crate::{Listing, StoreError, log::WriterMark, retention::Policy};
 
 /// A room.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -265,6 +265,12 @@ pub trait Members: Send + Sync {
 
     /// All rooms by id, for operators.
     async fn all_rooms(&self, cursor: Option<&str>, limit: usize) -> Result<Listing<RoomRecord>, StoreError>;
+
+    /// What an operator has chosen to keep of this room; `None` where the server's default counts.
+    async fn retention(&self, room: RoomId) -> Result<Option<Policy>, StoreError>;
+
+    /// Keeps such a choice, or takes it back.
+    async fn set_retention(&self, room: RoomId, policy: Option<Policy>) -> Result<(), StoreError>;
 
     /// A membership.
     async fn member(&self, room: RoomId, user: UserId) -> Result<Option<MemberRecord>, StoreError>;

@@ -19,6 +19,7 @@ use crate::{
     audit::AuditRecord,
     listing,
     members::{InviteRecord, MemberRecord, RoomRecord},
+    retention::Policy,
 };
 
 /// The store.
@@ -32,6 +33,7 @@ struct State {
     logs: HashMap<RoomId, log::Log>,
     rooms: BTreeMap<RoomId, RoomRecord>,
     members: BTreeMap<(RoomId, UserId), MemberRecord>,
+    retention: HashMap<RoomId, Policy>,
     rooms_of: BTreeSet<(UserId, RoomId)>,
     masks: BTreeMap<(RoomId, Seq), Seq>,
     invites: BTreeMap<(RoomId, InviteId), InviteRecord>,

@@ -270,10 +270,10 @@ impl Window {
         Ok(store.known_rows_after(self.room, after, self.head, limit).await?.to_vec())
     }
 
-    /// The oldest entry that is there to be read.
+    /// The oldest entry that is there to be read; the next one where all are gone.
     async fn first(&self, store: &dyn Store) -> Result<Seq, StoreError> {
         let oldest = self.above(store, 0, 1).await?;
-        Ok(oldest.first().map_or(self.lowest, |row| row.seq))
+        Ok(oldest.first().map_or(self.head + 1, |row| row.seq))
     }
 }
 

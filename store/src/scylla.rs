@@ -3,7 +3,9 @@
 //! * [`ScyllaOptions`], `session`, `tls`: how it is reached; `dialect`: what differs between the two databases;
 //! * `schema`: the tables, made by [`migrate`] and looked at by [`ScyllaStore::open`];
 //! * `statements`: everything that is ever asked, prepared once; `answer`, `errors`: what comes back;
-//! * `log`: the conditional writes and the rows, which those who ask at once share (`shared`); `gate`: how many at once, and how long to wait for company; `derived`: the tables that follow from them, written behind;
+//! * `log`: the conditional writes and the rows, which those who ask at once share (`shared`); `gate`: how many at once,
+//!   and how long to wait for company; `retention`: which rows are kept; `derived`: the tables that follow from them,
+//!   written behind;
 //! * `members`, `rooms`, `accounts`, `sign_ins`, `marks`: the other traits; `codec`: values ↔ columns.
 //!
 //! ```text
@@ -11,7 +13,7 @@
 //!                                                        └─▶ derived tables, behind, newest state only
 //! ```
 //!
-//! Only conditional writes touch the log. Derived rows carry sequence numbers as timestamps, so that late writes of
+//! Only conditional writes touch the log, but for retention, which removes what is never written again. Derived rows carry sequence numbers as timestamps, so that late writes of
 //! nodes that lost a room do no harm.
 
 mod accounts;
@@ -25,6 +27,7 @@ mod log;
 mod marks;
 mod members;
 mod options;
+mod retention;
 mod rooms;
 mod schema;
 mod session;

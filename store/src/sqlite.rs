@@ -3,7 +3,8 @@
 //! * `schema`: tables, and how an older file becomes a newer one;
 //! * `writer`: one thread commits all writes that wait, in one transaction, with one sync;
 //! * `readers`: a few threads with read-only connections;
-//! * `log`, `members`, `accounts`, `marks`: the traits, as SQL; `codec`: rows ↔ values.
+//! * `log`, `members`, `accounts`, `marks`: the traits, as SQL; `retention`: which rows are kept; `codec`: rows ↔
+//!   values.
 //!
 //! ```text
 //!   append, put_… ─▶ bounded queue ─▶ writer ─▶ WAL, synced ─▶ answers
@@ -19,6 +20,7 @@ mod log;
 mod marks;
 mod members;
 mod readers;
+mod retention;
 mod schema;
 mod writer;
 
@@ -165,6 +167,8 @@ fn open_for_writing(file: &Path, options: &SqliteOptions) -> Result<Connection, 
     db.pragma_update(None, "synchronous", synchronous)?;
     db.pragma_update(None, "wal_autocheckpoint", writer::CHECKPOINT_PAGES)?;
     db.pragma_update(None, "journal_size_limit", writer::LOG_BYTES)?;
+    // What is removed or erased is overwritten; appends remove nothing.
+    db.pragma_update_and_check(None, "secure_delete", true, |_| Ok(()))?;
     if let Some(pages) = options.max_pages {
         db.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(()))?;
     }

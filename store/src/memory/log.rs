@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, HashMap, btree_map};
 
 use async_trait::async_trait;
-use protocol::{RoomId, Seq, WriterId};
+use protocol::{Millis, RoomId, Seq, WriterId};
 
 use super::{MemoryStore, State};
 use crate::{
     RoomLog, StoreError,
-    log::{Append, Appended, Cas, Row, Statics, WriterMark},
+    log::{Append, Appended, BUCKET_ROWS, Cas, Kept, Row, Statics, WriterMark},
     members::Derived,
 };
 
@@ -18,6 +18,7 @@ pub(super) struct Log {
     rows: BTreeMap<Seq, Row>,
     buckets: BTreeMap<u64, Statics>,
     marks: HashMap<WriterId, WriterMark>,
+    kept: Kept,
 }
 
 impl Log {
@@ -118,15 +119,23 @@ impl RoomLog for MemoryStore {
         limit: usize,
     ) -> Result<Vec<Row>, StoreError> {
         let state = self.state();
-        let Some(log) = state.log(room).filter(|_| after < upto) else { return Ok(Vec::new()) };
-        Ok(log.rows.range(after + 1..=upto).take(limit).map(|(_, row)| row.clone()).collect())
+        let Some(log) = state.log(room) else { return Ok(Vec::new()) };
+        let first = log.kept.first().max(after.saturating_add(1));
+        if first > upto {
+            return Ok(Vec::new());
+        }
+        Ok(log.rows.range(first..=upto).take(limit).map(|(_, row)| row.clone()).collect())
     }
 
     async fn rows_before(&self, room: RoomId, before: Seq, limit: usize) -> Result<Vec<Row>, StoreError> {
         let state = self.state();
         let Some(log) = state.log(room) else { return Ok(Vec::new()) };
+        let first = log.kept.first();
+        if first >= before {
+            return Ok(Vec::new());
+        }
         let mut rows: Vec<_> =
-            log.rows.range(..before).rev().take(limit).map(|(_, row)| row.clone()).collect();
+            log.rows.range(first..before).rev().take(limit).map(|(_, row)| row.clone()).collect();
         rows.reverse();
         Ok(rows)
     }
@@ -142,6 +151,26 @@ impl RoomLog for MemoryStore {
 
     async fn put_derived(&self, room: RoomId, derived: &Derived) -> Result<(), StoreError> {
         self.state().put_derived(room, derived);
+        Ok(())
+    }
+
+    async fn kept(&self, room: RoomId) -> Result<Kept, StoreError> {
+        Ok(self.state().log(room).map_or_else(Kept::default, |log| log.kept))
+    }
+
+    async fn keep_from(&self, room: RoomId, oldest: u64) -> Result<(), StoreError> {
+        let mut state = self.state();
+        let kept = &mut state.logs.entry(room).or_default().kept;
+        kept.oldest = oldest.max(kept.oldest);
+        Ok(())
+    }
+
+    async fn empty_bucket(&self, room: RoomId, bucket: u64, _now: Millis) -> Result<(), StoreError> {
+        let mut state = self.state();
+        let log = state.logs.entry(room).or_default();
+        log.kept.check_emptying(bucket)?;
+        log.kept.emptied = bucket + 1;
+        log.rows = log.rows.split_off(&((bucket + 1) * BUCKET_ROWS + 1));
         Ok(())
     }
 }

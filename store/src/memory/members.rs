@@ -7,6 +7,7 @@ use super::{MemoryStore, State, log::Log};
 use crate::{
     Listing, Members, StoreError, listing,
     members::{Derived, InviteRecord, MaskRecord, Masks, MemberRecord, MemberState, RoomRecord, UserRoom},
+    retention::Policy,
 };
 
 impl State {
@@ -91,6 +92,19 @@ impl Members for MemoryStore {
         let limit = listing::clamp(limit);
         let items = self.state().rooms.range(from..).take(limit + 1).map(|(_, room)| room.clone()).collect();
         Ok(listing::cut(items, limit, |room: &RoomRecord| room.room.to_string()))
+    }
+
+    async fn retention(&self, room: RoomId) -> Result<Option<Policy>, StoreError> {
+        Ok(self.state().retention.get(&room).copied())
+    }
+
+    async fn set_retention(&self, room: RoomId, policy: Option<Policy>) -> Result<(), StoreError> {
+        let mut state = self.state();
+        match policy {
+            Some(policy) => _ = state.retention.insert(room, policy),
+            None => _ = state.retention.remove(&room),
+        }
+        Ok(())
     }
 
     async fn member(&self, room: RoomId, user: UserId) -> Result<Option<MemberRecord>, StoreError> {

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Instant};
 
 use async_trait::async_trait;
 use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
-use protocol::{RoomId, Seq, WriterId};
+use protocol::{Millis, RoomId, Seq, WriterId};
 use scylla::statement::batch::{Batch, BatchStatement, BatchType};
 
 use super::{
@@ -14,26 +14,11 @@ use super::{
 };
 use crate::{
     RoomLog, StoreError,
-    log::{Append, Appended, BUCKET_ROWS, Cas, Row, Statics, Turn, WriterMark, bucket_of},
+    log::{Append, Appended, BUCKET_ROWS, Cas, Kept, Row, Statics, Turn, WriterMark, bucket_of},
     members::Derived,
 };
 
-/// Where to look for a room's log.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Head {
-    pub(super) bucket: u64,
-    pub(super) oldest: u64,
-}
-
 impl Core {
-    pub(super) async fn head(&self, room: RoomId) -> Result<Head, StoreError> {
-        let found: Option<(Option<i64>, Option<i64>)> =
-            self.first(&self.statements.head, (room.to_bytes(),)).await?;
-        let (bucket, oldest) = found.unwrap_or_default();
-        let number = |column: Option<i64>| column.map_or(0, i64::cast_unsigned);
-        Ok(Head { bucket: number(bucket), oldest: number(oldest) })
-    }
-
     async fn statics(&self, room: RoomId, bucket: u64) -> Result<Option<Statics>, StoreError> {
         let key = (room.to_bytes(), int(bucket));
         let found: Option<StaticsRow> = self.first(&self.statements.log_statics, key).await?;
@@ -84,17 +69,16 @@ impl Core {
         if after >= upto || limit == 0 {
             return Ok(Vec::new());
         }
-        let mut rows = self.rows_of_bucket(room, bucket_of(after + 1), after, upto, limit).await?;
+        let rows = self.rows_of_bucket(room, bucket_of(after + 1), after, upto, limit);
+        let (head, mut rows) = tokio::try_join!(self.head(room), rows)?;
         let mut at = rows.last().map_or(after, |row| row.seq);
-        if rows.is_empty() {
-            // Nothing there yet, or nothing there any more.
-            let oldest = self.head(room).await?.oldest * BUCKET_ROWS;
-            if oldest <= after {
-                return Ok(rows);
-            }
-            at = oldest;
-            rows = self.rows_of_bucket(room, bucket_of(at + 1), at, upto, limit).await?;
-            at = rows.last().map_or(at, |row| row.seq);
+        let gone = head.kept.first() - 1;
+        if gone > after {
+            // What was read may be removed at any moment.
+            rows.clear();
+            at = gone;
+        } else if rows.is_empty() {
+            return Ok(rows);
         }
         while rows.len() < limit && at < upto && at.is_multiple_of(BUCKET_ROWS) {
             let most = limit - rows.len();
@@ -107,31 +91,39 @@ impl Core {
     }
 
     async fn rows_before(&self, room: RoomId, before: Seq, most: usize) -> Result<Vec<Row>, StoreError> {
-        let head = match before {
+        let newest = match before {
             0 | 1 => return Ok(Vec::new()),
             // Beyond what a caller can have seen: the end has to be looked for.
             before if before > protocol::limits::MAX_COUNTER => self.head_soon(room).await?,
             before => before - 1,
         };
-        if head == 0 || most == 0 {
+        if newest == 0 || most == 0 {
             return Ok(Vec::new());
         }
-        let mut rows: Vec<Row> = Vec::new();
-        let mut at = head + 1;
-        while rows.len() < most && at > 1 {
-            let bucket = bucket_of(at - 1);
-            let values = (room.to_bytes(), int(bucket), position(at), limit(most - rows.len()));
-            let found: Vec<LogRow> = self.rows(&self.statements.log_before, values).await?;
-            let found = found.into_iter().map(|row| row.row(room)).collect::<Result<Vec<_>, _>>()?;
-            let Some(lowest) = found.last().map(|row| row.seq) else { break };
-            rows.extend(found);
-            if lowest > bucket * BUCKET_ROWS + 1 {
+        let rows = self.rows_below(room, newest + 1, most);
+        let (head, mut rows) = tokio::try_join!(self.head(room), rows)?;
+        let first = head.kept.first();
+        rows.retain(|row| row.seq >= first);
+        while let Some(lowest) = rows.last().map(|row| row.seq) {
+            // Only a bucket that was read down to its first row is followed by the one below.
+            if rows.len() >= most || lowest <= first || !(lowest - 1).is_multiple_of(BUCKET_ROWS) {
                 break;
             }
-            at = lowest;
+            let more = self.rows_below(room, lowest, most - rows.len()).await?;
+            if more.is_empty() {
+                break;
+            }
+            rows.extend(more);
         }
         rows.reverse();
         Ok(rows)
+    }
+
+    /// The highest rows below `before` of the bucket that ends there, falling.
+    async fn rows_below(&self, room: RoomId, before: Seq, most: usize) -> Result<Vec<Row>, StoreError> {
+        let values = (room.to_bytes(), int(bucket_of(before - 1)), position(before), limit(most));
+        let found: Vec<LogRow> = self.rows(&self.statements.log_before, values).await?;
+        found.into_iter().map(|row| row.row(room)).collect()
     }
 
     /// The newest row as far as a quorum knows it.
@@ -291,5 +283,17 @@ impl RoomLog for ScyllaStore {
 
     async fn put_derived(&self, room: RoomId, derived: &Derived) -> Result<(), StoreError> {
         self.core.put_derived(room, derived).await
+    }
+
+    async fn kept(&self, room: RoomId) -> Result<Kept, StoreError> {
+        Ok(self.core.head(room).await?.kept)
+    }
+
+    async fn keep_from(&self, room: RoomId, oldest: u64) -> Result<(), StoreError> {
+        self.core.keep_from(room, oldest).await
+    }
+
+    async fn empty_bucket(&self, room: RoomId, bucket: u64, now: Millis) -> Result<(), StoreError> {
+        self.core.empty_bucket(room, bucket, now).await
     }
 }

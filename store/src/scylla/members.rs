@@ -13,6 +13,7 @@ use crate::{
     Listing, Members, StoreError, listing,
     log::newest_bucket,
     members::{InviteRecord, Masks, MemberRecord, MemberState, RoomRecord, UserRoom},
+    retention::Policy,
 };
 
 /// Rows of one query of a longer walk.
@@ -100,6 +101,14 @@ impl Members for ScyllaStore {
 
     async fn all_rooms(&self, cursor: Option<&str>, limit: usize) -> Result<Listing<RoomRecord>, StoreError> {
         self.core.all_rooms(cursor, limit).await
+    }
+
+    async fn retention(&self, room: RoomId) -> Result<Option<Policy>, StoreError> {
+        self.core.retention(room).await
+    }
+
+    async fn set_retention(&self, room: RoomId, policy: Option<Policy>) -> Result<(), StoreError> {
+        self.core.set_retention(room, policy).await
     }
 
     async fn member(&self, room: RoomId, user: UserId) -> Result<Option<MemberRecord>, StoreError> {

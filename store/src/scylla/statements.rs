@@ -89,8 +89,16 @@ statements! {
     log_before: Read =
         "SELECT seq, e, writer, n, sender, at, kind, target, body, crc FROM {ks}.room_log
          WHERE room = ? AND bucket = ? AND seq < ? LIMIT ?";
-    head: Read = "SELECT bucket, oldest FROM {ks}.room_head WHERE room = ?";
+    head: Read = "SELECT bucket, oldest, emptied FROM {ks}.room_head WHERE room = ?";
     put_head: Upsert = "UPDATE {ks}.room_head USING TIMESTAMP ? SET bucket = ? WHERE room = ?";
+    put_oldest: Upsert = "UPDATE {ks}.room_head USING TIMESTAMP ? SET oldest = ? WHERE room = ?";
+    put_emptied: Upsert = "UPDATE {ks}.room_head USING TIMESTAMP ? SET emptied = ? WHERE room = ?";
+    // Rows alone: a range of clustering keys does not cover the statics.
+    log_empty: Upsert =
+        "DELETE FROM {ks}.room_log USING TIMESTAMP ? WHERE room = ? AND bucket = ? AND seq > ? AND seq <= ?";
+    retention: Read = "SELECT chosen, max_age_days, max_entries FROM {ks}.room_retention WHERE room = ?";
+    put_retention: Upsert =
+        "INSERT INTO {ks}.room_retention (room, chosen, max_age_days, max_entries) VALUES (?, ?, ?, ?)";
     mark: Read = "SELECT n, seq FROM {ks}.writer_mark WHERE room = ? AND writer = ?";
     put_mark: Upsert = "INSERT INTO {ks}.writer_mark (room, writer, n, seq) VALUES (?, ?, ?, ?) USING TIMESTAMP ?";
 

@@ -1,17 +1,18 @@
 //! Room logs in SQLite.
 
 use async_trait::async_trait;
-use protocol::{RoomId, Seq, WriterId};
+use protocol::{Millis, RoomId, Seq, WriterId};
 use rusqlite::{Connection, params};
 
 use super::{
     SqliteStore,
     codec::{self, Columns, Fault, LOG_COLUMNS, int},
     members::put_derived,
+    retention::{self, GONE},
 };
 use crate::{
     RoomLog, StoreError,
-    log::{Append, Appended, Cas, Row, Statics, WriterMark},
+    log::{Append, Appended, Cas, Kept, Row, Statics, WriterMark},
     members::Derived,
 };
 
@@ -72,10 +73,12 @@ impl RoomLog for SqliteStore {
     ) -> Result<Vec<Row>, StoreError> {
         self.read(move |db| {
             let sql = format!(
-                "SELECT {LOG_COLUMNS} FROM room_log WHERE room = ?1 AND seq > ?2 AND seq <= ?3 ORDER BY seq LIMIT ?4"
+                "SELECT {LOG_COLUMNS} FROM room_log WHERE room = ?1 AND seq > max(?2, {GONE}) AND seq <= ?3
+                 ORDER BY seq LIMIT ?4"
             );
             let mut query = db.prepare_cached(&sql)?;
-            let rows = query.query(params![room.to_bytes(), position(after), position(upto), codec::rows(limit)])?;
+            let rows =
+                query.query(params![room.to_bytes(), position(after), position(upto), codec::rows(limit)])?;
             codec::collect(rows, |row| codec::log_row(room, row))
         })
         .await
@@ -84,7 +87,8 @@ impl RoomLog for SqliteStore {
     async fn rows_before(&self, room: RoomId, before: Seq, limit: usize) -> Result<Vec<Row>, StoreError> {
         self.read(move |db| {
             let sql = format!(
-                "SELECT {LOG_COLUMNS} FROM room_log WHERE room = ?1 AND seq < ?2 ORDER BY seq DESC LIMIT ?3"
+                "SELECT {LOG_COLUMNS} FROM room_log WHERE room = ?1 AND seq < ?2 AND seq > {GONE}
+                 ORDER BY seq DESC LIMIT ?3"
             );
             let mut query = db.prepare_cached(&sql)?;
             let rows = query.query(params![room.to_bytes(), position(before), codec::rows(limit)])?;
@@ -113,6 +117,20 @@ impl RoomLog for SqliteStore {
     async fn put_derived(&self, room: RoomId, derived: &Derived) -> Result<(), StoreError> {
         let derived = derived.clone();
         self.write(move |db| put_derived(db, room, &derived)).await
+    }
+
+    async fn kept(&self, room: RoomId) -> Result<Kept, StoreError> {
+        self.read(move |db| retention::kept(db, room)).await
+    }
+
+    async fn keep_from(&self, room: RoomId, oldest: u64) -> Result<(), StoreError> {
+        self.write(move |db| retention::keep_from(db, room, oldest)).await
+    }
+
+    async fn empty_bucket(&self, room: RoomId, bucket: u64, _now: Millis) -> Result<(), StoreError> {
+        // In parts, so that no append waits for a whole bucket.
+        while !self.write(move |db| retention::empty_some(db, room, bucket)).await? {}
+        Ok(())
     }
 }
 

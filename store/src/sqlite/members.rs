@@ -7,11 +7,12 @@ use rusqlite::{Connection, Row, params};
 use super::{
     SqliteStore,
     codec::{self, Columns, Fault, int},
-    log,
+    log, retention,
 };
 use crate::{
     Listing, Members, StoreError, listing,
     members::{Derived, InviteRecord, MaskRecord, Masks, MemberRecord, MemberState, RoomRecord, UserRoom},
+    retention::Policy,
     words::Named,
 };
 
@@ -75,6 +76,14 @@ impl Members for SqliteStore {
             Ok(listing::cut(items, limit, |room| room.room.to_string()))
         })
         .await
+    }
+
+    async fn retention(&self, room: RoomId) -> Result<Option<Policy>, StoreError> {
+        self.read(move |db| retention::policy(db, room)).await
+    }
+
+    async fn set_retention(&self, room: RoomId, policy: Option<Policy>) -> Result<(), StoreError> {
+        self.write(move |db| retention::set_policy(db, room, policy)).await
     }
 
     async fn member(&self, room: RoomId, user: UserId) -> Result<Option<MemberRecord>, StoreError> {

@@ -7,10 +7,10 @@ use std::sync::{
 };
 
 use async_trait::async_trait;
-use protocol::{RoomId, Seq, WriterId};
+use protocol::{Millis, RoomId, Seq, WriterId};
 use rookery_store::{
     RoomLog, Store, StoreError,
-    log::{Append, Appended, Cas, Row, Statics, WriterMark},
+    log::{Append, Appended, Cas, Kept, Row, Statics, WriterMark},
     members::Derived,
 };
 
@@ -219,5 +219,17 @@ impl RoomLog for Faulty {
 
     async fn put_derived(&self, room: RoomId, derived: &Derived) -> Result<(), StoreError> {
         self.read(self.inner.put_derived(room, derived)).await
+    }
+
+    async fn kept(&self, room: RoomId) -> Result<Kept, StoreError> {
+        self.read(self.inner.kept(room)).await
+    }
+
+    async fn keep_from(&self, room: RoomId, oldest: u64) -> Result<(), StoreError> {
+        self.read(self.inner.keep_from(room, oldest)).await
+    }
+
+    async fn empty_bucket(&self, room: RoomId, bucket: u64, now: Millis) -> Result<(), StoreError> {
+        self.read(self.inner.empty_bucket(room, bucket, now)).await
     }
 }

@@ -8,8 +8,9 @@ use rookery_store::{
     Accounts, Audit, Listing, Marks, Members, RoomLog, Store, StoreError,
     accounts::{NewUser, ProfileChange, SignIn, SigningKey, Ticket, TokenFamily, UserRecord},
     audit::AuditRecord,
-    log::{Append, Appended, Cas, Row, Statics, WriterMark},
+    log::{Append, Appended, Cas, Kept, Row, Statics, WriterMark},
     members::{Derived, InviteRecord, Masks, MemberRecord, MemberState, RoomRecord, UserRoom},
+    retention::Policy,
 };
 
 /// Knows masks of deletions up to `upto` only.
@@ -47,6 +48,9 @@ pass_on! { RoomLog:
     fn heads(rooms: &[RoomId]) -> Vec<Seq>;
     fn writer_mark(room: RoomId, writer: WriterId) -> Option<WriterMark>;
     fn put_derived(room: RoomId, derived: &Derived) -> ();
+    fn kept(room: RoomId) -> Kept;
+    fn keep_from(room: RoomId, oldest: u64) -> ();
+    fn empty_bucket(room: RoomId, bucket: u64, now: Millis) -> ();
 }
 
 pass_on! { Members:
@@ -54,6 +58,8 @@ pass_on! { Members:
     fn rooms(rooms: &[RoomId]) -> Vec<RoomRecord>;
     fn search_rooms(text: &str, cursor: Option<&str>, limit: usize) -> Listing<RoomRecord>;
     fn all_rooms(cursor: Option<&str>, limit: usize) -> Listing<RoomRecord>;
+    fn retention(room: RoomId) -> Option<Policy>;
+    fn set_retention(room: RoomId, policy: Option<Policy>) -> ();
     fn member(room: RoomId, user: UserId) -> Option<MemberRecord>;
     fn members(room: RoomId, state: Option<MemberState>, cursor: Option<&str>, limit: usize) -> Listing<MemberRecord>;
     fn rooms_of(user: UserId, cursor: Option<&str>, limit: usize) -> Listing<UserRoom>;

@@ -2,7 +2,7 @@
 //!
 //! * [`world`]: how a store is made for a test, and what tests are made of;
 //! * [`check`]: the invariants of a log, from the stored rows alone;
-//! * [`log`], [`owner`], [`reader`], [`members`], [`accounts`], [`marks`]: the cases;
+//! * [`log`], [`owner`], [`retention`], [`reader`], [`members`], [`accounts`], [`marks`]: the cases;
 //! * [`rivals`]: two owners over a log with [`faults`].
 //!
 //! Another database joins with a function like [`world::memory`] and one line at the end of this file.
@@ -20,6 +20,7 @@ mod marks;
 mod members;
 mod owner;
 mod reader;
+mod retention;
 mod rivals;
 mod world;
 
@@ -61,6 +62,16 @@ macro_rules! suite {
                 member_seq_follows_membership_and_room_entries,
                 a_batch_that_does_not_fit_is_broken_and_writes_nothing,
                 sending_an_append_again_changes_nothing,
+            }
+            retention {
+                rows_below_the_oldest_are_not_read,
+                an_emptied_bucket_keeps_its_statics,
+                a_room_with_empty_buckets_is_claimed_and_goes_on,
+                whole_buckets_go_by_age_or_number,
+                a_room_may_have_a_policy_of_its_own,
+                a_run_that_was_cut_short_is_resumed,
+                nothing_goes_that_the_members_table_does_not_reflect,
+                nothing_goes_that_the_writers_marks_do_not_reflect,
             }
             rivals {
                 two_owners_over_a_faulty_log_never_lie,

@@ -32,6 +32,20 @@ CREATE TABLE room_log (
     PRIMARY KEY (room, seq)
 ) STRICT, WITHOUT ROWID;
 
+-- How far retention has come: buckets below `oldest` are not read, those below `emptied` have no rows.
+CREATE TABLE room_kept (
+    room BLOB NOT NULL PRIMARY KEY,
+    oldest INTEGER NOT NULL,
+    emptied INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- What an operator has chosen to keep of a room; null is without limit.
+CREATE TABLE room_retention (
+    room BLOB NOT NULL PRIMARY KEY,
+    max_age_days INTEGER,
+    max_entries INTEGER
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE writer_mark (
     room BLOB NOT NULL,
     writer BLOB NOT NULL,
