@@ -63,6 +63,8 @@ pub(crate) enum AudienceMessage {
     Skip { head: Seq, acks: Vec<(ReplyTo, Ack)> },
     /// Somebody types.
     Typing(UserId),
+    /// Entries below this one are kept no more.
+    Forget { below: Seq },
     /// The room's actor ended.
     RoomEnded,
     /// Push what was collected.
@@ -172,6 +174,10 @@ impl AudienceLink {
         }
     }
 
+    pub(crate) fn forget(&self, below: Seq) {
+        let _ = self.0.actor.cast(AudienceMessage::Forget { below }); // it ended: it holds nothing
+    }
+
     pub(crate) fn typing(&self, user: UserId) {
         let _ = self.0.actor.cast(AudienceMessage::Typing(user)); // it ended: nobody is in it
     }
@@ -250,6 +256,7 @@ impl Actor for Audience {
             }
             AudienceMessage::Leave(session) => actor.state.leave(session),
             AudienceMessage::Typing(user) => actor.state.typing(user),
+            AudienceMessage::Forget { below } => actor.state.forget(below),
             AudienceMessage::RoomEnded => actor.state.room_ended(),
             AudienceMessage::Retire => {
                 actor.flush().await;

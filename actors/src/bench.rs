@@ -116,6 +116,7 @@ fn room() -> RoomState {
         marks: Vec::new(),
         roster: Some(roster),
         deleted: std::collections::HashSet::new(),
+        first_kept: 1,
     };
     RoomState::new(ROOM, recovery)
 }

@@ -1,5 +1,7 @@
 //! The actors themselves, over a store in memory: what happens when one of them fails, and when nobody needs it.
 
+mod keeping;
+
 use std::{
     sync::{
         Arc, Mutex,

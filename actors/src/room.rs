@@ -1,5 +1,6 @@
 //! A room: the one place where its messages are put in order. [`state`] decides, this file acts.
 
+mod keeping;
 pub(crate) mod queue;
 pub(crate) mod rights;
 pub(crate) mod ring;
@@ -15,6 +16,7 @@ use store::{
     log::{Turn, WriterMark},
     members::{MemberState, RoomRecord},
     owner::{self, AppendEnd, Batch, ClaimError, Ownership},
+    retention::{self, Removed},
 };
 use telemetry::TraceContext;
 use tokio::sync::oneshot;
@@ -25,7 +27,7 @@ use crate::{
     audience::{AudienceLink, Audiences, Hello},
     heads::Heads,
     presence::{Presence, PresenceMessage},
-    rooms::{Command, NewRoom, Open, RoomMap},
+    rooms::{Command, NewRoom, Open, Retained, RoomMap},
     session::{Refusal, Session},
 };
 use state::{Input, Opening, Output, Recent, Recovery, RoomState, Send, Target};
@@ -54,6 +56,10 @@ pub(crate) enum RoomMessage {
     WriterLoaded { writer: WriterId, mark: Result<Option<WriterMark>, StoreError> },
     /// The store has answered about an entry.
     TargetLoaded { writer: WriterId, target: Seq, found: Result<Option<Target>, StoreError> },
+    /// Old entries are to go, as the operator has chosen.
+    Retain(Answer<Retained>),
+    /// The store has let some of them go.
+    RetainedPart(Result<Removed, StoreError>),
     /// Nobody has used the room for a while.
     Retire,
     /// Fail, to see what happens then.
@@ -69,20 +75,23 @@ pub(crate) struct CommandRequest {
     pub(crate) trace: TraceContext,
 }
 
-/// The way to answer a command; dropped when the room ends first. Holds the room's admission until then.
+/// The way to answer a request; dropped when the room ends first. Holds the room's admission until then.
 #[derive(Debug)]
-pub(crate) struct CommandReply {
-    to: oneshot::Sender<Result<RoomRecord, Refusal>>,
+pub(crate) struct Answer<T> {
+    to: oneshot::Sender<Result<T, Refusal>>,
     _permit: Option<Permit>,
 }
 
-impl CommandReply {
-    pub(crate) fn new(to: oneshot::Sender<Result<RoomRecord, Refusal>>, permit: Option<Permit>) -> Self {
+/// The way to answer a command.
+pub(crate) type CommandReply = Answer<RoomRecord>;
+
+impl<T> Answer<T> {
+    pub(crate) fn new(to: oneshot::Sender<Result<T, Refusal>>, permit: Option<Permit>) -> Self {
         Self { to, _permit: permit }
     }
 
     /// Answers; whoever asked may have stopped waiting.
-    pub(crate) fn send(self, result: Result<RoomRecord, Refusal>) {
+    pub(crate) fn send(self, result: Result<T, Refusal>) {
         let _ = self.to.send(result);
     }
 }
@@ -215,6 +224,8 @@ impl Actor for Room {
             RoomMessage::TargetLoaded { writer, target, found } => {
                 self.take(&myself, actor, Input::TargetLoaded { writer, target, found });
             }
+            RoomMessage::Retain(reply) => self.take(&myself, actor, Input::Retain { reply: Some(reply) }),
+            RoomMessage::RetainedPart(part) => self.take(&myself, actor, Input::Retained(part)),
             RoomMessage::Retire => self.retire_if_idle(&myself, actor),
             #[cfg(test)]
             RoomMessage::Panic => panic!("asked to fail"),
@@ -257,6 +268,9 @@ impl Room {
             Output::Refuse { to, writer, n, refusal } => refuse_send(self.id, to, writer, n, refusal),
             Output::Done { to, result } => to.send(result),
             Output::Page { to, page } => _ = to.send(page),
+            Output::Retain => self.retain(myself),
+            Output::Forget { below } => self.forget(actor, below),
+            Output::Retained { to, result } => to.send(result),
             Output::Admit(admit) => self.admit(actor, admit),
             Output::Shut { session, id, code } => {
                 session.outbox.notify(Notice::Shut { room: self.id, id, code });
@@ -307,7 +321,11 @@ impl Room {
                     link.hello(self.hello(&state));
                     actor.audience = Some(link);
                 }
+                let looks_back = state::may_have_old_buckets(ownership.head());
                 actor.phase = Phase::Serving { state, ownership: Some(Box::new(ownership)) };
+                if looks_back {
+                    self.take(myself, actor, Input::Retain { reply: None });
+                }
                 for input in waiting {
                     self.take(myself, actor, input);
                 }
@@ -442,6 +460,7 @@ async fn claim(world: &World, id: RoomId, creates: bool) -> Result<Claimed, Clai
     if roster.is_none() && !creates {
         return Err(ClaimFailure::NotFound);
     }
+    let first_kept = retention::first_kept(store, id, ownership.head()).await.map_err(unavailable)?;
     let deleted =
         store::reader::deleted(store, id, &recovered.rows, ownership.head()).await.map_err(unavailable)?;
     let recovery = Recovery {
@@ -451,6 +470,7 @@ async fn claim(world: &World, id: RoomId, creates: bool) -> Result<Claimed, Clai
         marks: recovered.marks,
         roster,
         deleted,
+        first_kept,
     };
     Ok(Claimed { ownership, recovery })
 }
@@ -541,9 +561,11 @@ impl Room {
             }
             Input::Command { reply, .. } | Input::Create { reply, .. } => reply.send(Err(refusal.clone())),
             Input::Recent(recent) => _ = recent.reply.send(Err(refusal.code)),
+            Input::Retain { reply } => _ = reply.map(|reply| reply.send(Err(refusal.clone()))),
             Input::WriterLoaded { .. }
             | Input::TargetLoaded { .. }
             | Input::Turn
+            | Input::Retained(_)
             | Input::Appended { .. }
             | Input::AppendRefused(_) => {}
         }

@@ -28,7 +28,7 @@ use crate::{
     audience::AudienceMessage,
     children::{Child, Children, Failing},
     room::{
-        CommandReply, CommandRequest, ReplyTo, Room, RoomContext, RoomMessage,
+        Answer, CommandReply, CommandRequest, ReplyTo, Room, RoomContext, RoomMessage,
         state::{Opening, Recent, Send, unavailable},
     },
     session::{Refusal, Session},
@@ -161,6 +161,15 @@ pub enum Command {
     Delete,
 }
 
+/// What letting old entries go came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retained {
+    /// The oldest entry that is kept.
+    pub first: Seq,
+    /// Entries removed.
+    pub removed: u64,
+}
+
 /// The id of the one direct room of two users: a hash of the sorted pair, so that both find the same one.
 pub fn direct_room(one: UserId, other: UserId) -> RoomId {
     let (low, high) = if one <= other { (one, other) } else { (other, one) };
@@ -269,6 +278,17 @@ impl Rooms {
         answered(answer).await
     }
 
+    /// Removes what the operator does not keep of a room, now. Rooms do so by themselves when they wake and when a bucket
+    /// of their log is full. Takes as long as there is something to remove.
+    ///
+    /// # Errors
+    /// When the store is away, or the room ends meanwhile: what was removed stays so, and the next run goes on.
+    pub async fn retain(&self, room: RoomId) -> Result<Retained, Refusal> {
+        let (reply, answer) = oneshot::channel();
+        self.tell(room, OPEN_BYTES, |permit| RoomMessage::Retain(Answer::new(reply, Some(permit))))?;
+        answer.await.unwrap_or_else(|_| Err(restarts()))
+    }
+
     /// A page of the log for this user, authorised and masked.
     ///
     /// # Errors
@@ -340,7 +360,7 @@ impl Rooms {
                 Ok(()) | Err(_) => return Ok(()),
             }
         }
-        Err(Refusal::new(ErrorCode::Unavailable, "the room restarts").retry_after(50))
+        Err(restarts())
     }
 
     pub(crate) fn child(&self, room: RoomId) -> Result<Arc<Child<RoomMessage, Mailbox>>, Refusal> {
@@ -389,6 +409,10 @@ async fn answered<T>(answer: oneshot::Receiver<Result<T, Refusal>>) -> Result<T,
             Err(refusal)
         }
     }
+}
+
+fn restarts() -> Refusal {
+    Refusal::new(ErrorCode::Unavailable, "the room restarts").retry_after(50)
 }
 
 fn overloaded() -> Refusal {

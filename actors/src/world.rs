@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use protocol::Millis;
-use store::Store;
+use store::{Store, retention::Policy};
 
 use crate::Encode;
 
@@ -53,6 +53,8 @@ pub struct Settings {
     pub user_sends_per_s: u32,
     /// Sends that one user may make at once. Default 60.
     pub user_sends_burst: u32,
+    /// What is kept of a room for which the operator has chosen nothing else. Default: everything.
+    pub retention: Policy,
     /// Audiences that find more waiting rest for this many times their last fan-out; 0 switches pacing off. Default 8.
     pub pacing: u32,
 }
@@ -68,6 +70,7 @@ impl Default for Settings {
             user_sessions: 20,
             user_sends_per_s: 30,
             user_sends_burst: 60,
+            retention: Policy::default(),
             pacing: 8,
         }
     }

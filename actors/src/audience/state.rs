@@ -116,6 +116,11 @@ impl AudienceState {
         self.miss(head);
     }
 
+    /// Entries below this one are kept no more; whoever would need them reads the log, which names what is gone.
+    pub(crate) fn forget(&mut self, below: Seq) {
+        self.tail.drop_below(below);
+    }
+
     fn miss(&mut self, head: Seq) {
         self.tail.clear();
         self.head = self.head.max(head);

@@ -36,7 +36,13 @@ impl Tail {
         self.last_answer = None;
         let newest = self.entries.iter().rev().find(|entry| is_withdrawn(entry, target));
         let Some(upto) = newest.map(|entry| entry.seq) else { return };
-        while self.entries.front().is_some_and(|entry| entry.seq <= upto) {
+        self.drop_below(upto + 1);
+    }
+
+    /// Forgets everything below `first`.
+    pub(crate) fn drop_below(&mut self, first: Seq) {
+        self.last_answer = None;
+        while self.entries.front().is_some_and(|entry| entry.seq < first) {
             self.drop_oldest();
         }
     }

@@ -37,6 +37,15 @@ impl Ring {
         }
     }
 
+    /// Lets go of everything below `first`.
+    pub(crate) fn drop_below(&mut self, first: Seq) {
+        while self.entries.front().is_some_and(|entry| entry.seq < first) {
+            if let Some(dropped) = self.entries.pop_front() {
+                self.bytes -= size(&dropped);
+            }
+        }
+    }
+
     /// The entry with this number, if it is held.
     pub(crate) fn get(&self, seq: Seq) -> Option<&Entry> {
         self.index_of(seq).map(|index| &self.entries[index])
@@ -107,6 +116,16 @@ mod tests {
         let large = "y".repeat(15 * 1024);
         (151..=200).for_each(|seq| ring.push(entry(seq, &large)));
         assert!(ring.bytes <= RING_BYTES && ring.get(200).is_some() && ring.get(151).is_none());
+    }
+
+    #[test]
+    fn what_is_kept_no_more_is_held_no_more() {
+        let mut ring = Ring::default();
+        (1..=9).for_each(|seq| ring.push(entry(seq, "x")));
+        ring.drop_below(4);
+        assert_eq!((ring.first(), ring.get(3).is_some(), ring.get(4).is_some()), (Some(4), false, true));
+        ring.drop_below(99);
+        assert_eq!((ring.first(), ring.bytes), (None, 0));
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 mod changing;
 mod committing;
+mod keeping;
 mod saying;
 mod talk;
 
@@ -23,10 +24,12 @@ use store::{
     reader::Roster,
 };
 
+use self::keeping::Keeping;
 use super::{queue::Waiting, rights, ring::Ring, writers::Writers};
 use crate::session::Refusal;
 
 pub(crate) use committing::unavailable;
+pub(crate) use keeping::may_have_old_buckets;
 pub(crate) use saying::is_said;
 pub(crate) use talk::{Admit, Delivery, Input, Opening, Output, Recent, Send, Target};
 
@@ -42,6 +45,8 @@ pub(crate) struct Recovery {
     pub(crate) roster: Option<Roster>,
     /// Those of `rows` that are deleted.
     pub(crate) deleted: HashSet<Seq>,
+    /// The oldest entry that is kept.
+    pub(crate) first_kept: Seq,
 }
 
 /// One room.
@@ -61,6 +66,9 @@ pub(crate) struct RoomState {
     /// The group that is being made durable.
     flight: Vec<Waiting>,
     ring: Ring,
+    /// The oldest entry that is kept.
+    first_kept: Seq,
+    keeping: Keeping,
     writers: Writers,
     parked: HashMap<WriterId, Parked>,
     invite_uses: HashMap<InviteId, u32>,
@@ -107,6 +115,8 @@ impl RoomState {
             queue: VecDeque::new(),
             flight: Vec::new(),
             ring,
+            first_kept: recovery.first_kept,
+            keeping: Keeping::default(),
             writers,
             parked: HashMap::new(),
             invite_uses: HashMap::new(),
@@ -131,8 +141,14 @@ impl RoomState {
                 self.is_turn_asked = false;
                 return self.append_waiting(true, out);
             }
+            Input::Retain { reply } => self.retain(reply, out),
+            Input::Retained(part) => self.retained(part, out),
             Input::Appended { marked_upto } => {
+                let is_new_bucket = keeping::begins_a_bucket(&self.flight);
                 self.commit(out);
+                if is_new_bucket {
+                    self.retain(None, out);
+                }
                 // Of an ephemeral room's writers nothing but this memory knows.
                 if self.durability() == Durability::Durable {
                     self.writers.trim(marked_upto);
@@ -181,7 +197,7 @@ impl RoomState {
 
     /// Whether nothing waits for anything.
     pub(crate) fn is_idle(&self) -> bool {
-        self.queue.is_empty() && self.flight.is_empty() && self.parked.is_empty()
+        self.queue.is_empty() && self.flight.is_empty() && self.parked.is_empty() && self.keeping.is_idle()
     }
 
     fn living(&self) -> Result<&RoomRecord, Refusal> {
@@ -254,8 +270,8 @@ impl RoomState {
     fn first_readable(&self, record: &RoomRecord, member: &MemberRecord) -> Seq {
         match (record.durability, record.history) {
             (Durability::Ephemeral, _) => self.ring.first().unwrap_or(self.head + 1),
-            (Durability::Durable, HistoryAccess::All) => 1,
-            (Durability::Durable, HistoryAccess::SinceJoined) => member.joined_seq.max(1),
+            (Durability::Durable, HistoryAccess::All) => self.first_kept,
+            (Durability::Durable, HistoryAccess::SinceJoined) => member.joined_seq.max(self.first_kept),
         }
     }
 }

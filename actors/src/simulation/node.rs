@@ -492,6 +492,8 @@ impl Node {
                 self.to_audience.push_back(ToAudience::Admit(self.room.epoch(), Box::new(admit)));
             }
             Output::Member { .. } => {}
+            // Too few entries for a second bucket; nobody asks.
+            Output::Retain | Output::Forget { .. } | Output::Retained { .. } => {}
             Output::Retire => self.restart_room(),
         }
     }
@@ -594,6 +596,7 @@ fn claim(runtime: &Runtime, store: &MemoryStore) -> (RoomState, Ownership) {
         marks: recovered.marks,
         roster,
         deleted,
+        first_kept: 1,
     };
     (RoomState::new(ROOM, recovery), ownership)
 }

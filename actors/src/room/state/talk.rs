@@ -9,16 +9,18 @@ use store::{
     StoreError,
     log::{Row, WriterMark},
     members::{Derived, MemberState, RoomRecord},
+    retention::Removed,
 };
 use telemetry::TraceContext;
 use tokio::sync::oneshot;
 
 use crate::{
     admission::Permit,
-    room::{CommandReply, ReplyTo, Unanswered},
-    rooms::{Command, Draft, NewRoom, Open},
+    room::{Answer, CommandReply, ReplyTo, Unanswered},
+    rooms::{Command, Draft, NewRoom, Open, Retained},
     session::{Refusal, Session},
 };
+
 /// What a room is told.
 #[derive(Debug)]
 pub(crate) enum Input {
@@ -38,6 +40,10 @@ pub(crate) enum Input {
     Recent(Recent),
     /// It is this room's turn to append.
     Turn,
+    /// Somebody wants old entries gone, or it is time to look.
+    Retain { reply: Option<Answer<Retained>> },
+    /// The store has done a part of that.
+    Retained(Result<Removed, StoreError>),
     /// The group is in the log, whose rows are reflected in the writers' marks up to here.
     Appended { marked_upto: Seq },
     /// The group is not in the log and never will be.
@@ -116,6 +122,12 @@ pub(crate) enum Output {
     Done { to: CommandReply, result: Result<RoomRecord, Refusal> },
     /// Answer a reader.
     Page { to: oneshot::Sender<Result<Page, ErrorCode>>, page: Result<Page, ErrorCode> },
+    /// Remove old entries, a part at a time; answered `Retained`.
+    Retain,
+    /// Entries below this one are held nowhere any more.
+    Forget { below: Seq },
+    /// Answer who wanted that.
+    Retained { to: Answer<Retained>, result: Result<Retained, Refusal> },
     /// Let a session hear the room.
     Admit(Admit),
     /// Do not let it.
