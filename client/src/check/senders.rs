@@ -28,6 +28,9 @@ pub(super) fn check(room: RoomId, log: &Log, records: &[Record], phase: Phase, r
 fn check_ack(log: &Log, ack: &Ack, found: &mut Vec<Violation>) {
     let Ack { room, writer, n, seq, at } = *ack;
     let Some(place) = log.places.get(&(writer, n)) else {
+        if seq < log.first() {
+            return; // removed since
+        }
         found.push(Violation::AckedLost { room, writer, n, seq });
         return;
     };
@@ -45,6 +48,8 @@ fn check_message(log: &Log, message: &Message, phase: Phase, found: &mut Vec<Vio
         (Outcome::Acked(_) | Outcome::Stored(_), Some(line)) if has_other_content => {
             found.push(Violation::OtherContent { room, writer, n, seq: line.seq });
         }
+        // Where it was told to be, or may have been, nothing is left.
+        (Outcome::Stored(told), None) if told.map_or(log.first() > 1, |told| told < log.first()) => {}
         (Outcome::Stored(told), None) => {
             found.push(Violation::AckedLost { room, writer, n, seq: told.unwrap_or(0) });
         }

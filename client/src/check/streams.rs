@@ -71,6 +71,9 @@ impl Walk<'_> {
     fn paged(&mut self, line: &Line, head: Seq) {
         let (room, client, seq) = (self.room, self.client, line.seq);
         self.report.delivered += 1;
+        if seq < self.log.first() {
+            return; // removed since: there is nothing to compare it with
+        }
         match self.gaps.first_mut() {
             Some((after, upto)) if seq == *after + 1 && seq <= *upto => {
                 *after = seq;
@@ -91,7 +94,11 @@ impl Walk<'_> {
             self.found(Violation::WrongGap { room, client, at, after, upto });
         }
         self.at = Some(upto);
-        self.gaps.push((after, upto));
+        // What is removed can't be filled.
+        let after = after.max(self.log.first() - 1);
+        if after < upto {
+            self.gaps.push((after, upto));
+        }
     }
 
     fn reset(&mut self, head: Seq, incarnation: Incarnation) {
@@ -107,6 +114,9 @@ impl Walk<'_> {
     fn compare(&mut self, line: &Line, known: Seq) {
         let (room, client, seq) = (self.room, self.client, line.seq);
         let Some(stored) = self.log.line(seq).map(|entry| entry.line) else {
+            if seq < self.log.first() {
+                return; // removed since
+            }
             self.found(Violation::NotInLog { room, client, seq });
             return;
         };

@@ -81,6 +81,60 @@ impl Run {
     }
 }
 
+impl Run {
+    /// A run of so many messages, with a stream that heard all of them.
+    fn long(count: Seq) -> Self {
+        let entries: Vec<Entry> = (1..=count).map(|seq| entry(seq, Kind::Message, None)).collect();
+        let opened = Seen::Opened { asked: None, after: 0, head: 0, incarnation: LIFE };
+        let stream = entries.iter().map(|entry| Seen::Entry(Line::of(entry)));
+        let record = Record {
+            user: ALICE,
+            messages: entries.iter().map(message).collect(),
+            acks: entries.iter().map(ack).collect(),
+            rooms: [(ROOM, std::iter::once(opened).chain(stream).collect())].into(),
+            ..Record::default()
+        };
+        Self { entries, record, phase: Phase::Settled }
+    }
+}
+
+#[test]
+fn a_log_whose_old_stretches_were_removed_is_accepted() {
+    let mut run = Run::long(4_200);
+    run.entries.drain(..4_096);
+    let resumed = [
+        Seen::Lost,
+        Seen::Opened { asked: Some(4_000), after: 4_000, head: 4_200, incarnation: LIFE },
+        Seen::Gap { after: 4_000, upto: 4_098 },
+        Seen::Paged { line: Line::of(&run.entries[0]), head: 4_200 },
+        Seen::Paged { line: Line::of(&run.entries[1]), head: 4_200 },
+    ];
+    let rest: Vec<Seen> = run.entries[2..].iter().map(|entry| Seen::Entry(Line::of(entry))).collect();
+    run.stream().truncate(4_001);
+    run.stream().extend(resumed.into_iter().chain(rest));
+    let report = run.report();
+    assert!(report.violations.is_empty(), "{report}");
+}
+
+#[test]
+fn a_part_of_a_stretch_is_not_removed_alone() {
+    let mut run = Run::long(4_200);
+    run.entries.drain(..4_095);
+    assert!(matches!(run.report().violations[0], Violation::Hole { expected: 1, found: 4_096, .. }));
+    let mut run = Run::long(4_200);
+    run.entries.remove(4_150);
+    run.entries.drain(..4_096);
+    let found = run.report().violations;
+    assert!(
+        found.iter().any(|violation| matches!(violation, Violation::Hole { expected: 4_151, .. })),
+        "{found:?}"
+    );
+    assert!(
+        found.iter().any(|violation| matches!(violation, Violation::AckedLost { seq: 4_151, .. })),
+        "{found:?}"
+    );
+}
+
 /// Each breaks a sound run in one way; the check must name the broken rule.
 macro_rules! rejects {
     ($($name:ident: $violation:pat, $how:expr;)*) => {$(
@@ -269,17 +323,7 @@ rejects! {
 
 #[test]
 fn a_log_of_a_hundred_thousand_lines_is_checked_at_once() {
-    let entries: Vec<Entry> = (1..=100_000).map(|seq| entry(seq, Kind::Message, None)).collect();
-    let opened = Seen::Opened { asked: None, after: 0, head: 0, incarnation: LIFE };
-    let stream = entries.iter().map(|entry| Seen::Entry(Line::of(entry)));
-    let record = Record {
-        user: ALICE,
-        messages: entries.iter().map(message).collect(),
-        acks: entries.iter().map(ack).collect(),
-        rooms: [(ROOM, std::iter::once(opened).chain(stream).collect())].into(),
-        ..Record::default()
-    };
-    let run = Run { entries, record, phase: Phase::Settled };
+    let run = Run::long(100_000);
     let begun = std::time::Instant::now();
     assert!(run.report().violations.is_empty());
     assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
