@@ -4,6 +4,7 @@
 //!
 //! * `request`: the commands, as `rookery admin` sends them;
 //! * `office`: carries them out, on a running server or on a store that nobody else has open;
+//! * `upkeep`: of it, removing what is not to be kept;
 //! * `server`: HTTP over a Unix socket, and over TCP for health checks and metrics;
 //! * `caller`: the other end of the socket.
 //!
@@ -16,3 +17,4 @@ pub(crate) mod caller;
 pub(crate) mod office;
 pub(crate) mod request;
 pub(crate) mod server;
+mod upkeep;

@@ -61,6 +61,7 @@ pub(crate) struct Config {
     pub(crate) auth: Auth,
     pub(crate) limits: Limits,
     pub(crate) rooms: Rooms,
+    pub(crate) retention: Retention,
     pub(crate) admin: Admin,
     pub(crate) log: Log,
 }
@@ -167,6 +168,13 @@ pub(crate) struct Rooms {
     pub(crate) waiting_kib: usize,
     pub(crate) offline_after_ms: u32,
     pub(crate) pacing: u32,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Retention {
+    pub(crate) max_age_days: u32,
+    pub(crate) max_entries: u64,
 }
 
 #[derive(Debug, Clone, Deserialize)]

@@ -69,7 +69,7 @@ pub(crate) async fn serve(mut config: Config) -> Result<()> {
         settings: settings::rest(&config),
     };
     let gateway = GatewayParts {
-        rooms,
+        rooms: rooms.clone(),
         users: users.clone(),
         identifier: auth.clone(),
         router: router(rest),
@@ -78,7 +78,7 @@ pub(crate) async fn serve(mut config: Config) -> Result<()> {
         settings: settings::sockets(&config)?,
     };
     let gateway = Gateway::start(gateway).await?;
-    let office = Office { store: store.clone(), auth, clock, chance, users: Some(users) };
+    let office = Office { store: store.clone(), auth, clock, chance, rooms, users: Some(users) };
     let metrics = Arc::new(Metrics::new(gateway.counters(), opened));
     let admin =
         AdminServer { office, metrics, health: health.clone(), tasks: tasks.clone(), stop: stop.clone() };

@@ -10,6 +10,7 @@ use gateway::{
     rest::{RestSettings, rates::PerSecond},
 };
 use store::{
+    retention::Policy,
     scylla::{Credentials, Replication, ScyllaOptions, TlsOptions},
     sqlite::{SqliteOptions, Synchronous},
 };
@@ -84,7 +85,16 @@ pub(crate) fn actors(config: &Config) -> actors::world::Settings {
         user_sends_per_s: config.limits.user_sends_per_second,
         user_sends_burst: config.limits.user_sends_burst,
         pacing,
+        retention: retention(Some(config.retention.max_age_days), Some(config.retention.max_entries)),
         ..actors::world::Settings::default()
+    }
+}
+
+/// What is kept within these limits, where 0 is none too.
+pub(crate) fn retention(max_age_days: Option<u32>, max_entries: Option<u64>) -> Policy {
+    Policy {
+        max_age_days: max_age_days.filter(|days| *days > 0),
+        max_entries: max_entries.filter(|entries| *entries > 0),
     }
 }
 

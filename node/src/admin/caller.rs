@@ -4,11 +4,13 @@ use std::{
     io::{BufRead, IsTerminal, Write, stdin, stdout},
     path::Path,
     sync::Arc,
+    time::Duration,
 };
 
+use actors::{Actors, World};
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
-use gateway::auth::Auth;
+use gateway::{Frames, auth::Auth};
 use http_body_util::{BodyExt, Full};
 use hyper::{Method, Request as HttpRequest, client::conn::http1};
 use hyper_util::rt::TokioIo;
@@ -26,13 +28,19 @@ use crate::{
     world::{SystemChance, SystemClock},
 };
 
+/// How long rooms may take to end after a command without a server.
+const STOP: Duration = Duration::from_secs(5);
+
 /// Carries out one command and prints its items as JSON lines.
 pub(crate) async fn run(config: &Config, mut request: Request, offline: bool) -> Result<()> {
     if let Some(password) = request.password() {
         *password = Secret(ask_password()?);
     }
     if offline {
-        return offline_office(config).await?.print(request).await;
+        let (office, actors) = offline_office(config).await?;
+        let printed = office.print(request).await;
+        actors.stop(STOP).await;
+        return printed;
     }
     let socket =
         config.admin_socket().context("admin.socket is \"off\": use --offline while no server runs")?;
@@ -54,12 +62,21 @@ fn ask_password() -> Result<String> {
     Ok(line.trim_end_matches(['\n', '\r']).to_owned())
 }
 
-async fn offline_office(config: &Config) -> Result<Office> {
+async fn offline_office(config: &Config) -> Result<(Office, Actors)> {
     let store = Opened::open(config).await?.store();
     let (clock, chance) = (Arc::new(SystemClock), Arc::new(SystemChance));
     let auth =
         Auth::start(store.clone(), clock.clone(), chance.clone(), settings::auth(&config.auth)).await?;
-    Ok(Office { store, auth: Arc::new(auth), clock, chance, users: None })
+    let world = World {
+        clock: clock.clone(),
+        chance: chance.clone(),
+        store: store.clone(),
+        encode: Arc::new(Frames),
+        settings: Arc::new(settings::actors(config)),
+    };
+    let actors = Actors::start(world).await.context("the actors do not start")?;
+    let rooms = actors.rooms.clone();
+    Ok((Office { store, auth: Arc::new(auth), clock, chance, rooms, users: None }, actors))
 }
 
 impl Office {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use actors::{Chance, Clock, Users, users::SignedOut};
+use actors::{Chance, Clock, Rooms, Users, users::SignedOut};
 use anyhow::{Context, Result, bail};
 use gateway::auth::Auth;
 use protocol::{CloseCode, RoomId, UserId, limits};
@@ -15,11 +15,12 @@ use store::{
 use tokio::sync::mpsc;
 
 use super::request::{Line, Request};
+use crate::settings;
 
 /// Lines that wait for a slow reader; then reading the store waits too.
 pub(crate) const LINES: usize = 64;
 /// Items of a list that are read at once.
-const PAGE: usize = 200;
+pub(super) const PAGE: usize = 200;
 /// Shortest user name, as in REST.
 const NAME_CHARS_LEAST: usize = 3;
 const COLOUR: &str = "#0061a4";
@@ -31,6 +32,8 @@ pub(crate) struct Office {
     pub(crate) auth: Arc<Auth>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) chance: Arc<dyn Chance>,
+    /// Every room: what changes a log is done by its owner.
+    pub(crate) rooms: Rooms,
     /// Connected users; none when nothing is served.
     pub(crate) users: Option<Users>,
 }
@@ -59,6 +62,11 @@ impl Office {
             Request::ListUsers { prefix } => self.list_users(&prefix, lines).await,
             Request::ListRooms => self.list_rooms(lines).await,
             Request::ExportRoom { room } => self.export(room, lines).await,
+            Request::SetRetention { room, max_age_days, max_entries, default } => {
+                let policy = (!default).then(|| settings::retention(max_age_days, max_entries));
+                self.set_retention(room, policy, lines).await
+            }
+            Request::Retain { room } => self.retain(room, lines).await,
             Request::Audit { limit } => self.audit(limit, lines).await,
         }
     }
@@ -114,7 +122,7 @@ impl Office {
     }
 
     /// The store first: a socket that comes back at once finds its sign-in ended.
-    async fn sign_out(&self, user: UserId, code: CloseCode) -> Result<()> {
+    pub(super) async fn sign_out(&self, user: UserId, code: CloseCode) -> Result<()> {
         self.store.end_sign_ins(user, None).await?;
         if let Some(users) = &self.users {
             users.sign_out(user, SignedOut::AllExcept(None), code);
@@ -196,7 +204,7 @@ impl Office {
         Ok(())
     }
 
-    async fn find(&self, user: &str) -> Result<UserRecord> {
+    pub(super) async fn find(&self, user: &str) -> Result<UserRecord> {
         let found = match user.parse() {
             Ok(id) => self.store.user(id).await?,
             Err(_) => self.store.user_by_name(user).await?,
@@ -212,7 +220,7 @@ impl Office {
         Ok(self.auth.hash_password(password).await?)
     }
 
-    async fn note(&self, action: &str, subject: UserId) -> Result<()> {
+    pub(super) async fn note(&self, action: &str, subject: impl ToString) -> Result<()> {
         let act = AuditRecord {
             at: self.clock.now(),
             actor: None,
@@ -232,6 +240,6 @@ fn shown(user: &UserRecord) -> Value {
     })
 }
 
-async fn tell(lines: &Lines, item: Value) -> Result<()> {
+pub(super) async fn tell(lines: &Lines, item: Value) -> Result<()> {
     lines.send(Line::Item(item)).await.context("nobody listens any more")
 }

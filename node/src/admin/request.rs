@@ -53,6 +53,25 @@ pub(crate) enum Request {
         /// Its id.
         room: RoomId,
     },
+    /// Choose what is kept of a room: without options everything, whatever the server's default is.
+    SetRetention {
+        /// Its id.
+        room: RoomId,
+        /// Remove what is older than this many days.
+        #[arg(long)]
+        max_age_days: Option<u32>,
+        /// Keep the newest so many entries.
+        #[arg(long)]
+        max_entries: Option<u64>,
+        /// Take an earlier choice back: the server's default counts again.
+        #[arg(long, conflicts_with_all = ["max_age_days", "max_entries"])]
+        default: bool,
+    },
+    /// Remove what is not to be kept, now; of all rooms without one.
+    Retain {
+        /// Its id.
+        room: Option<RoomId>,
+    },
     /// What was done to accounts and by administrators, newest first.
     Audit {
         /// Most lines.

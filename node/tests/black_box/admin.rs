@@ -12,7 +12,7 @@ use crate::support::{PASSWORD, Server, end, socket, write};
 const NEW_PASSWORD: &str = "canary-password-set-by-the-operator";
 
 /// The lines of a command that succeeds.
-fn ask(server: &Server, arguments: &[&str], input: &str) -> Vec<Value> {
+pub(crate) fn ask(server: &Server, arguments: &[&str], input: &str) -> Vec<Value> {
     let output = server.output(&[&["admin"], arguments].concat(), input);
     assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     let text = String::from_utf8(output.stdout).unwrap();
@@ -20,7 +20,7 @@ fn ask(server: &Server, arguments: &[&str], input: &str) -> Vec<Value> {
 }
 
 /// What a command that fails says.
-fn refusal(server: &Server, arguments: &[&str], input: &str) -> String {
+pub(crate) fn refusal(server: &Server, arguments: &[&str], input: &str) -> String {
     let output = server.output(&[&["admin"], arguments].concat(), input);
     assert_eq!(output.status.code(), Some(1), "{arguments:?}");
     String::from_utf8(output.stderr).unwrap()

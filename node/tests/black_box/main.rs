@@ -6,7 +6,8 @@
 //! * [`stopped`]: a reader that reads nothing for 100 MB;
 //! * [`strangers`]: input that no sane client sends;
 //! * [`lifecycle`]: start, stop, TLS;
-//! * [`admin`]: what operators ask.
+//! * [`admin`]: what operators ask;
+//! * [`upkeep`]: what they have removed is gone, and nothing else.
 
 #![expect(clippy::unwrap_used, reason = "a test that can't go on fails")]
 
@@ -17,3 +18,4 @@ mod sends;
 mod stopped;
 mod strangers;
 mod support;
+mod upkeep;
