@@ -37,6 +37,9 @@ impl std::fmt::Debug for UserRecord {
     }
 }
 
+/// What others see in the place of a name that was erased.
+pub const ERASED_NAME: &str = "(erased)";
+
 /// The outcome of making an account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NewUser {
@@ -176,6 +179,10 @@ pub trait Accounts: Send + Sync {
 
     /// Disables or enables an account; `false` if there is no such account.
     async fn set_disabled(&self, user: UserId, disabled: bool) -> Result<bool, StoreError>;
+
+    /// Disables an account and empties its profile: [`ERASED_NAME`] in the place of the shown name, no full name, no
+    /// address. The name to sign in with stays, so that nobody else is taken for them. `false` if there is none.
+    async fn erase_profile(&self, user: UserId) -> Result<bool, StoreError>;
 
     /// `user` does not want to hear from `other`.
     async fn block(&self, user: UserId, other: UserId) -> Result<(), StoreError>;

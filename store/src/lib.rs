@@ -5,6 +5,7 @@
 //! * [`log`]: a room's log as rows in buckets, every write of it conditional: the primitives that a database gives;
 //! * [`owner`]: the protocol on top of them: claim, recover, append, resolve what is unknown, roll over;
 //! * [`retention`]: which old buckets go, and in which order;
+//! * [`erasure`]: how somebody's words are taken out of it;
 //! * [`members`]: rooms and their members, derived from the log;
 //! * [`reader`]: pages of the log for somebody, authorised and masked;
 //! * [`accounts`], [`marks`], [`audit`]: people and their sign-ins, how far they have read, what was done;
@@ -20,6 +21,7 @@
 pub mod accounts;
 pub mod audit;
 mod backoff;
+pub mod erasure;
 mod error;
 pub mod folder;
 mod listing;

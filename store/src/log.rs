@@ -77,6 +77,17 @@ impl Row {
         matches!(self.kind, Kind::Membership | Kind::Room)
     }
 
+    /// Whether it is something of this user's that erasure takes the content of: anything but what rosters are folded
+    /// from.
+    pub fn is_erasable(&self, user: UserId) -> bool {
+        self.from == user && !self.changes_roster()
+    }
+
+    /// The row after erasure.
+    pub fn erased(&self) -> Self {
+        Self { body: None, ..self.clone() }
+    }
+
     /// The mark that it leaves; none for what the server wrote itself.
     pub fn mark(&self) -> Option<WriterMark> {
         (self.n > 0).then_some(WriterMark { writer: self.writer, n: self.n, seq: self.seq })
@@ -209,6 +220,28 @@ impl Append {
     }
 }
 
+/// Whether these are rows that [`RoomLog::erase`] takes: some, in rising order, all of one bucket and with content, none of
+/// them one from which rosters are folded. Every store asks this first.
+///
+/// # Errors
+/// [`StoreError::Invalid`] with what is wrong.
+pub fn check_erasure(rows: &[Row]) -> Result<(), StoreError> {
+    let invalid = |what: &str| Err(StoreError::Invalid(format!("erasing {} rows: {what}", rows.len())));
+    let Some(first) = rows.first().filter(|_| rows.len() <= GROUP_ROWS) else {
+        return invalid("1 to 256 are allowed");
+    };
+    if rows.iter().any(|row| bucket_of(row.seq) != bucket_of(first.seq)) {
+        return invalid("they are of several buckets");
+    }
+    if !rows.is_sorted_by(|one, next| one.seq < next.seq) {
+        return invalid("they are not in order");
+    }
+    if rows.iter().any(|row| row.body.is_none() || row.changes_roster()) {
+        return invalid("some have no content, or one that stays");
+    }
+    Ok(())
+}
+
 /// The outcome of a conditional write that was carried out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cas<T = ()> {
@@ -331,6 +364,10 @@ pub trait RoomLog: Send + Sync {
 
     /// Brings the derived tables up to date; older states than the tables' are ignored.
     async fn put_derived(&self, room: RoomId, derived: &Derived) -> Result<(), StoreError>;
+
+    /// Empties the bodies of these rows of one bucket, if every one of them is still as it is given here: all or none.
+    /// `false` when one was not. To be called by [`crate::erasure`] alone, which says why that condition is enough.
+    async fn erase(&self, room: RoomId, rows: &[Row]) -> Result<bool, StoreError>;
 
     /// How far retention has come.
     async fn kept(&self, room: RoomId) -> Result<Kept, StoreError>;

@@ -292,6 +292,14 @@ pub trait Members: Send + Sync {
         limit: usize,
     ) -> Result<Listing<UserRoom>, StoreError>;
 
+    /// Every room in which a user has a place or had one, in whatever state they or the room are, by room id.
+    async fn rooms_ever_of(
+        &self,
+        user: UserId,
+        cursor: Option<&str>,
+        limit: usize,
+    ) -> Result<Listing<RoomId>, StoreError>;
+
     /// Of `others`, those who have joined a room that `user` has joined too.
     async fn sharing_a_room(&self, user: UserId, others: &[UserId]) -> Result<Vec<UserId>, StoreError>;
 

@@ -8,7 +8,7 @@ use protocol::{DeviceId, Millis, UserId};
 use super::{MemoryStore, State};
 use crate::{
     Accounts, Listing, StoreError,
-    accounts::{NewUser, ProfileChange, SignIn, SigningKey, Ticket, TokenFamily, UserRecord},
+    accounts::{ERASED_NAME, NewUser, ProfileChange, SignIn, SigningKey, Ticket, TokenFamily, UserRecord},
     listing,
 };
 
@@ -92,6 +92,17 @@ impl Accounts for MemoryStore {
         let mut state = self.state();
         let found = state.users.get_mut(&user);
         Ok(found.map(|user| user.disabled = disabled).is_some())
+    }
+
+    async fn erase_profile(&self, user: UserId) -> Result<bool, StoreError> {
+        let mut state = self.state();
+        let Some(found) = state.users.get_mut(&user) else { return Ok(false) };
+        found.display_name = ERASED_NAME.to_owned();
+        found.full_name = None;
+        found.email = None;
+        found.disabled = true;
+        state.emails.retain(|_, holder| *holder != user);
+        Ok(true)
     }
 
     async fn block(&self, user: UserId, other: UserId) -> Result<(), StoreError> {

@@ -8,7 +8,7 @@ use protocol::{Millis, RoomId, Seq, WriterId};
 use super::{MemoryStore, State};
 use crate::{
     RoomLog, StoreError,
-    log::{Append, Appended, BUCKET_ROWS, Cas, Kept, Row, Statics, WriterMark},
+    log::{Append, Appended, BUCKET_ROWS, Cas, Kept, Row, Statics, WriterMark, check_erasure},
     members::Derived,
 };
 
@@ -152,6 +152,17 @@ impl RoomLog for MemoryStore {
     async fn put_derived(&self, room: RoomId, derived: &Derived) -> Result<(), StoreError> {
         self.state().put_derived(room, derived);
         Ok(())
+    }
+
+    async fn erase(&self, room: RoomId, rows: &[Row]) -> Result<bool, StoreError> {
+        check_erasure(rows)?;
+        let mut state = self.state();
+        let Some(log) = state.logs.get_mut(&room) else { return Ok(false) };
+        if rows.iter().any(|row| log.rows.get(&row.seq) != Some(row)) {
+            return Ok(false);
+        }
+        log.rows.extend(rows.iter().map(|row| (row.seq, row.erased())));
+        Ok(true)
     }
 
     async fn kept(&self, room: RoomId) -> Result<Kept, StoreError> {

@@ -151,6 +151,21 @@ impl Members for MemoryStore {
         Ok(listing::cut(items, limit, |room: &UserRoom| room.room.room.to_string()))
     }
 
+    async fn rooms_ever_of(
+        &self,
+        user: UserId,
+        cursor: Option<&str>,
+        limit: usize,
+    ) -> Result<Listing<RoomId>, StoreError> {
+        let after: Option<RoomId> = listing::parse(cursor)?;
+        let from = RoomId::from_u128(id_after(after.map(RoomId::as_u128)));
+        let limit = listing::clamp(limit);
+        let state = self.state();
+        let rooms = state.rooms_of.range((user, from)..).take_while(|(who, _)| *who == user);
+        let items = rooms.map(|(_, room)| *room).take(limit + 1).collect();
+        Ok(listing::cut(items, limit, RoomId::to_string))
+    }
+
     async fn sharing_a_room(&self, user: UserId, others: &[UserId]) -> Result<Vec<UserId>, StoreError> {
         let state = self.state();
         let joined = |room, other| state.members.get(&(room, other)).is_some_and(MemberRecord::is_joined);

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     Accounts, Listing, StoreError,
-    accounts::{NewUser, ProfileChange, SignIn, SigningKey, Ticket, TokenFamily, UserRecord},
+    accounts::{ERASED_NAME, NewUser, ProfileChange, SignIn, SigningKey, Ticket, TokenFamily, UserRecord},
     listing,
 };
 
@@ -139,6 +139,15 @@ impl Core {
         Err(StoreError::Unavailable(
             "the account took so long to make that it was taken for abandoned".to_owned(),
         ))
+    }
+
+    /// The address first: who was interrupted after that asks again, and finds no key to leave.
+    async fn erase_profile(&self, user: UserId) -> Result<bool, StoreError> {
+        let Some(found) = self.user_now(user).await? else { return Ok(false) };
+        if let Some(email) = found.email.as_deref().map(Key::of_email) {
+            self.cas(&self.statements.leave_key, (email.what, &email.key, user.to_bytes())).await?;
+        }
+        self.cas(&self.statements.erase_profile, (ERASED_NAME, user.to_bytes())).await
     }
 
     /// An account as conditional writes see it.
@@ -313,6 +322,10 @@ impl Accounts for ScyllaStore {
 
     async fn set_disabled(&self, user: UserId, disabled: bool) -> Result<bool, StoreError> {
         self.core.cas(&self.core.statements.set_disabled, (disabled, user.to_bytes())).await
+    }
+
+    async fn erase_profile(&self, user: UserId) -> Result<bool, StoreError> {
+        self.core.erase_profile(user).await
     }
 
     async fn block(&self, user: UserId, other: UserId) -> Result<(), StoreError> {

@@ -96,7 +96,7 @@ impl LogRow {
     pub(super) fn row(self, room: RoomId) -> Result<Row, StoreError> {
         let seq = self.seq.cast_unsigned();
         let corrupt = |what: &str| StoreError::Corrupt(format!("room {room}: row {seq}: {what}"));
-        let body = self.body.map(Body::from_stored).transpose();
+        let body = self.body.filter(|text| !text.is_empty()).map(Body::from_stored).transpose();
         let row = Row {
             seq,
             epoch: self.e.cast_unsigned(),

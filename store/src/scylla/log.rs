@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     RoomLog, StoreError,
-    log::{Append, Appended, BUCKET_ROWS, Cas, Kept, Row, Statics, Turn, WriterMark, bucket_of},
+    log::{Append, Appended, BUCKET_ROWS, Cas, Kept, Row, Statics, Turn, WriterMark, bucket_of, check_erasure},
     members::Derived,
 };
 
@@ -42,6 +42,19 @@ impl Core {
         for row in &append.rows {
             batch.append_statement(BatchStatement::PreparedStatement(self.statements.log_row.clone()));
             values.push(AppendValues::Row(append.room, append.bucket(), row));
+        }
+        self.judged(self.session.batch(&batch, values).await)
+    }
+
+    async fn erase(&self, room: RoomId, rows: &[Row]) -> Result<bool, StoreError> {
+        let erase = &self.statements.log_erase;
+        let mut batch = Batch::new(BatchType::Unlogged);
+        batch.set_execution_profile_handle(erase.get_execution_profile_handle().cloned());
+        let mut values = Vec::with_capacity(rows.len());
+        for row in rows {
+            batch.append_statement(BatchStatement::PreparedStatement(erase.clone()));
+            let (before, after) = (i64::from(row.checksum()), i64::from(row.erased().checksum()));
+            values.push((after, room.to_bytes(), int(bucket_of(row.seq)), int(row.seq), before));
         }
         self.judged(self.session.batch(&batch, values).await)
     }
@@ -283,6 +296,11 @@ impl RoomLog for ScyllaStore {
 
     async fn put_derived(&self, room: RoomId, derived: &Derived) -> Result<(), StoreError> {
         self.core.put_derived(room, derived).await
+    }
+
+    async fn erase(&self, room: RoomId, rows: &[Row]) -> Result<bool, StoreError> {
+        check_erasure(rows)?;
+        self.core.erase(room, rows).await
     }
 
     async fn kept(&self, room: RoomId) -> Result<Kept, StoreError> {

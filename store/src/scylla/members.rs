@@ -169,6 +169,20 @@ impl Members for ScyllaStore {
         }
     }
 
+    async fn rooms_ever_of(
+        &self,
+        user: UserId,
+        cursor: Option<&str>,
+        limit: usize,
+    ) -> Result<Listing<RoomId>, StoreError> {
+        let after: Option<RoomId> = listing::parse(cursor)?;
+        let limit = listing::clamp(limit);
+        let after = after.map_or_else(Vec::new, |room| room.to_bytes().to_vec());
+        let items = self.core.rooms_after(user, &after, limit + 1).await?;
+        let items = items.into_iter().map(|(room, _)| room).collect();
+        Ok(listing::cut(items, limit, RoomId::to_string))
+    }
+
     async fn sharing_a_room(&self, user: UserId, others: &[UserId]) -> Result<Vec<UserId>, StoreError> {
         let mut sharing = Vec::new();
         if others.is_empty() {

@@ -77,6 +77,9 @@ statements! {
     log_row: Conditional =
         "INSERT INTO {ks}.room_log (room, bucket, seq, e, writer, n, sender, at, kind, target, body, crc)
          VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+    // The condition is the row itself. An empty text is a body that was erased.
+    log_erase: Conditional =
+        "UPDATE {ks}.room_log SET body = '', crc = ? WHERE room = ? AND bucket = ? AND seq = ? IF crc = ?";
     log_statics: Serial =
         "SELECT epoch, last_seq, owner, write_id, dev_upto, member_seq FROM {ks}.room_log
          WHERE room = ? AND bucket = ? LIMIT 1";
@@ -168,6 +171,9 @@ statements! {
          IF ready = true AND display_name = ? AND full_name = ? AND colour = ?";
     set_password: Conditional = "UPDATE {ks}.account SET password_hash = ? WHERE user = ? IF ready = true";
     set_disabled: Conditional = "UPDATE {ks}.account SET disabled = ? WHERE user = ? IF ready = true";
+    erase_profile: Conditional =
+        "UPDATE {ks}.account SET display_name = ?, full_name = '', email = '', disabled = true WHERE user = ?
+         IF ready = true";
     key_holder: Serial = "SELECT user FROM {ks}.account_key WHERE what = ? AND key = ?";
     key_holder_soon: Read = "SELECT user FROM {ks}.account_key WHERE what = ? AND key = ?";
     take_key: Conditional = "INSERT INTO {ks}.account_key (what, key, user) VALUES (?, ?, ?) IF NOT EXISTS";

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     Accounts, Listing, StoreError,
-    accounts::{NewUser, ProfileChange, SignIn, SigningKey, Ticket, TokenFamily, UserRecord},
+    accounts::{ERASED_NAME, NewUser, ProfileChange, SignIn, SigningKey, Ticket, TokenFamily, UserRecord},
     listing,
 };
 
@@ -96,6 +96,17 @@ impl Accounts for SqliteStore {
         self.write(move |db| {
             let mut update = db.prepare_cached("UPDATE account SET disabled = ?2 WHERE user = ?1")?;
             Ok(update.execute(params![user.to_bytes(), disabled])? > 0)
+        })
+        .await
+    }
+
+    async fn erase_profile(&self, user: UserId) -> Result<bool, StoreError> {
+        self.write(move |db| {
+            let mut update = db.prepare_cached(
+                "UPDATE account SET display_name = ?2, full_name = NULL, email = NULL, email_key = NULL, disabled = 1
+                 WHERE user = ?1",
+            )?;
+            Ok(update.execute(params![user.to_bytes(), ERASED_NAME])? > 0)
         })
         .await
     }

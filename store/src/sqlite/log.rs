@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     RoomLog, StoreError,
-    log::{Append, Appended, Cas, Kept, Row, Statics, WriterMark},
+    log::{Append, Appended, Cas, Kept, Row, Statics, WriterMark, check_erasure},
     members::Derived,
 };
 
@@ -119,6 +119,13 @@ impl RoomLog for SqliteStore {
         self.write(move |db| put_derived(db, room, &derived)).await
     }
 
+    async fn erase(&self, room: RoomId, rows: &[Row]) -> Result<bool, StoreError> {
+        check_erasure(rows)?;
+        let change = |row: &Row| (row.seq, row.checksum(), row.erased().checksum());
+        let changes: Vec<(Seq, u32, u32)> = rows.iter().map(change).collect();
+        self.write(move |db| erase(db, room, &changes)).await
+    }
+
     async fn kept(&self, room: RoomId) -> Result<Kept, StoreError> {
         self.read(move |db| retention::kept(db, room)).await
     }
@@ -194,6 +201,22 @@ fn append(db: &Connection, append: &Append) -> Result<Cas<Appended>, Fault> {
     ])?;
     put_derived(db, append.room, &append.derived)?;
     Ok(Cas::Applied(Appended { derived_upto: append.last() }))
+}
+
+/// `changes` are rows with their checksums before and after.
+fn erase(db: &Connection, room: RoomId, changes: &[(Seq, u32, u32)]) -> Result<bool, Fault> {
+    let mut query = db.prepare_cached("SELECT 1 FROM room_log WHERE room = ?1 AND seq = ?2 AND crc = ?3")?;
+    for (seq, before, _) in changes {
+        if !query.exists(params![room.to_bytes(), int(*seq), before])? {
+            return Ok(false);
+        }
+    }
+    let mut update =
+        db.prepare_cached("UPDATE room_log SET body = NULL, crc = ?3 WHERE room = ?1 AND seq = ?2")?;
+    for (seq, _, after) in changes {
+        update.execute(params![room.to_bytes(), int(*seq), after])?;
+    }
+    Ok(true)
 }
 
 fn insert_rows(db: &Connection, append: &Append) -> Result<(), Fault> {

@@ -144,6 +144,26 @@ impl Members for SqliteStore {
         .await
     }
 
+    async fn rooms_ever_of(
+        &self,
+        user: UserId,
+        cursor: Option<&str>,
+        limit: usize,
+    ) -> Result<Listing<RoomId>, StoreError> {
+        let after: Option<RoomId> = listing::parse(cursor)?;
+        let limit = listing::clamp(limit);
+        self.read(move |db| {
+            let mut query = db.prepare_cached(
+                "SELECT room FROM member WHERE user = ?1 AND room > ?2 ORDER BY room LIMIT ?3",
+            )?;
+            let after = after_id(after.map(RoomId::to_bytes));
+            let found = query.query(params![user.to_bytes(), after, codec::rows(limit + 1)])?;
+            let items = codec::collect(found, |row| codec::room_id(row, 0))?;
+            Ok(listing::cut(items, limit, RoomId::to_string))
+        })
+        .await
+    }
+
     async fn sharing_a_room(&self, user: UserId, others: &[UserId]) -> Result<Vec<UserId>, StoreError> {
         let others = others.to_vec();
         self.read(move |db| {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use protocol::{DeviceId, UserId};
 use rookery_store::{
     Store,
-    accounts::{NewUser, ProfileChange, SignIn, SigningKey, Ticket, TokenFamily, UserRecord},
+    accounts::{ERASED_NAME, NewUser, ProfileChange, SignIn, SigningKey, Ticket, TokenFamily, UserRecord},
 };
 
 use crate::world::{ALICE, BOB};
@@ -91,6 +91,21 @@ pub(crate) async fn profiles_passwords_and_states_change(store: Arc<dyn Store>) 
     assert_eq!(store.update_profile(BOB, &change).await.unwrap(), None);
     assert!(!store.set_password(BOB, "other").await.unwrap());
     assert!(!store.set_disabled(BOB, true).await.unwrap());
+}
+
+pub(crate) async fn an_erased_profile_is_shut_and_its_address_free(store: Arc<dyn Store>) {
+    let alice =
+        UserRecord { full_name: Some("Alice A.".into()), ..account(ALICE, "alice", Some("a@example.org")) };
+    store.create_user(&alice).await.unwrap();
+    assert!(store.erase_profile(ALICE).await.unwrap());
+    let found = store.user(ALICE).await.unwrap().unwrap();
+    assert_eq!((found.display_name.as_str(), found.full_name, found.email), (ERASED_NAME, None, None));
+    assert!(found.disabled && found.name == "alice");
+    assert!(store.erase_profile(ALICE).await.unwrap(), "as often as one likes");
+    assert_eq!(store.create_user(&account(BOB, "alice", None)).await.unwrap(), NewUser::NameTaken);
+    let bob = account(BOB, "bob", Some("A@example.org"));
+    assert_eq!(store.create_user(&bob).await.unwrap(), NewUser::Created);
+    assert!(!store.erase_profile(UserId::from_u128(9)).await.unwrap());
 }
 
 pub(crate) async fn blocks_come_and_go(store: Arc<dyn Store>) {

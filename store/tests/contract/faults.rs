@@ -221,6 +221,10 @@ impl RoomLog for Faulty {
         self.read(self.inner.put_derived(room, derived)).await
     }
 
+    async fn erase(&self, room: RoomId, rows: &[Row]) -> Result<bool, StoreError> {
+        self.read(self.inner.erase(room, rows)).await
+    }
+
     async fn kept(&self, room: RoomId) -> Result<Kept, StoreError> {
         self.read(self.inner.kept(room)).await
     }

@@ -48,6 +48,7 @@ pass_on! { RoomLog:
     fn heads(rooms: &[RoomId]) -> Vec<Seq>;
     fn writer_mark(room: RoomId, writer: WriterId) -> Option<WriterMark>;
     fn put_derived(room: RoomId, derived: &Derived) -> ();
+    fn erase(room: RoomId, rows: &[Row]) -> bool;
     fn kept(room: RoomId) -> Kept;
     fn keep_from(room: RoomId, oldest: u64) -> ();
     fn empty_bucket(room: RoomId, bucket: u64, now: Millis) -> ();
@@ -63,6 +64,7 @@ pass_on! { Members:
     fn member(room: RoomId, user: UserId) -> Option<MemberRecord>;
     fn members(room: RoomId, state: Option<MemberState>, cursor: Option<&str>, limit: usize) -> Listing<MemberRecord>;
     fn rooms_of(user: UserId, cursor: Option<&str>, limit: usize) -> Listing<UserRoom>;
+    fn rooms_ever_of(user: UserId, cursor: Option<&str>, limit: usize) -> Listing<RoomId>;
     fn sharing_a_room(user: UserId, others: &[UserId]) -> Vec<UserId>;
     fn masks(room: RoomId, from: Seq, upto: Seq) -> Masks;
     fn create_invite(invite: &InviteRecord) -> ();
@@ -81,6 +83,7 @@ pass_on! { Accounts:
     fn update_profile(user: UserId, change: &ProfileChange) -> Option<UserRecord>;
     fn set_password(user: UserId, password_hash: &str) -> bool;
     fn set_disabled(user: UserId, disabled: bool) -> bool;
+    fn erase_profile(user: UserId) -> bool;
     fn block(user: UserId, other: UserId) -> ();
     fn unblock(user: UserId, other: UserId) -> ();
     fn blocked_by(user: UserId) -> Vec<UserId>;

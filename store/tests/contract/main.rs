@@ -2,7 +2,7 @@
 //!
 //! * [`world`]: how a store is made for a test, and what tests are made of;
 //! * [`check`]: the invariants of a log, from the stored rows alone;
-//! * [`log`], [`owner`], [`retention`], [`reader`], [`members`], [`accounts`], [`marks`]: the cases;
+//! * [`log`], [`owner`], [`retention`], [`erasure`], [`reader`], [`members`], [`accounts`], [`marks`]: the cases;
 //! * [`rivals`]: two owners over a log with [`faults`].
 //!
 //! Another database joins with a function like [`world::memory`] and one line at the end of this file.
@@ -11,6 +11,7 @@
 
 mod accounts;
 mod check;
+mod erasure;
 mod faults;
 #[path = "../keyspaces/mod.rs"]
 mod keyspaces;
@@ -73,6 +74,16 @@ macro_rules! suite {
                 nothing_goes_that_the_members_table_does_not_reflect,
                 nothing_goes_that_the_writers_marks_do_not_reflect,
             }
+            erasure {
+                rows_are_erased_together_if_they_are_what_they_were,
+                what_may_not_be_erased_is_refused,
+                a_row_that_is_gone_does_not_come_back_by_its_erasure,
+                a_run_erases_all_that_somebody_has_said_and_no_more,
+                a_run_of_an_owner_that_was_replaced_fails,
+                appends_and_erasures_do_not_hinder_each_other,
+                a_run_over_a_faulty_log_is_repeated_until_it_is_through,
+                all_rooms_of_somebody_are_found,
+            }
             rivals {
                 two_owners_over_a_faulty_log_never_lie,
             }
@@ -104,6 +115,7 @@ macro_rules! suite {
                 making_an_account_twice_is_making_it_once,
                 accounts_are_found_by_id_name_and_prefix,
                 profiles_passwords_and_states_change,
+                an_erased_profile_is_shut_and_its_address_free,
                 blocks_come_and_go,
                 tokens_rotate_from_the_current_one_only,
                 sign_ins_end_alone_or_all_but_one,
