@@ -65,6 +65,8 @@ pub(crate) enum AudienceMessage {
     Typing(UserId),
     /// Entries below this one are kept no more.
     Forget { below: Seq },
+    /// What this user has said is shown no more.
+    ForgetWords(UserId),
     /// The room's actor ended.
     RoomEnded,
     /// Push what was collected.
@@ -178,6 +180,10 @@ impl AudienceLink {
         let _ = self.0.actor.cast(AudienceMessage::Forget { below }); // it ended: it holds nothing
     }
 
+    pub(crate) fn forget_words(&self, user: UserId) {
+        let _ = self.0.actor.cast(AudienceMessage::ForgetWords(user)); // it ended: it holds nothing
+    }
+
     pub(crate) fn typing(&self, user: UserId) {
         let _ = self.0.actor.cast(AudienceMessage::Typing(user)); // it ended: nobody is in it
     }
@@ -257,6 +263,7 @@ impl Actor for Audience {
             AudienceMessage::Leave(session) => actor.state.leave(session),
             AudienceMessage::Typing(user) => actor.state.typing(user),
             AudienceMessage::Forget { below } => actor.state.forget(below),
+            AudienceMessage::ForgetWords(user) => actor.state.forget_words(user),
             AudienceMessage::RoomEnded => actor.state.room_ended(),
             AudienceMessage::Retire => {
                 actor.flush().await;

@@ -1,5 +1,6 @@
 //! The actors themselves, over a store in memory: what happens when one of them fails, and when nobody needs it.
 
+mod erasing;
 mod keeping;
 
 use std::{

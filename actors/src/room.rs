@@ -1,5 +1,6 @@
 //! A room: the one place where its messages are put in order. [`state`] decides, this file acts.
 
+mod erasing;
 mod keeping;
 pub(crate) mod queue;
 pub(crate) mod rights;
@@ -13,6 +14,7 @@ use protocol::{ErrorCode, Millis, RoomId, Seq, UserId, WriterId, entry::Durabili
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use store::{
     Store, StoreError,
+    erasure::{EraseError, Erased},
     log::{Turn, WriterMark},
     members::{MemberState, RoomRecord},
     owner::{self, AppendEnd, Batch, ClaimError, Ownership},
@@ -60,6 +62,10 @@ pub(crate) enum RoomMessage {
     Retain(Answer<Retained>),
     /// The store has let some of them go.
     RetainedPart(Result<Removed, StoreError>),
+    /// Somebody's words are to go.
+    Erase { user: UserId, reply: Answer<Erased> },
+    /// The store has taken them out of a part of the log.
+    ErasedPart(Result<Erased, EraseError>),
     /// Nobody has used the room for a while.
     Retire,
     /// Fail, to see what happens then.
@@ -226,6 +232,8 @@ impl Actor for Room {
             }
             RoomMessage::Retain(reply) => self.take(&myself, actor, Input::Retain { reply: Some(reply) }),
             RoomMessage::RetainedPart(part) => self.take(&myself, actor, Input::Retained(part)),
+            RoomMessage::Erase { user, reply } => self.take(&myself, actor, Input::Erase { user, reply }),
+            RoomMessage::ErasedPart(part) => self.take(&myself, actor, Input::Erased(part)),
             RoomMessage::Retire => self.retire_if_idle(&myself, actor),
             #[cfg(test)]
             RoomMessage::Panic => panic!("asked to fail"),
@@ -271,6 +279,9 @@ impl Room {
             Output::Retain => self.retain(myself),
             Output::Forget { below } => self.forget(actor, below),
             Output::Retained { to, result } => to.send(result),
+            Output::Erase { user, after, upto } => self.erase(myself, actor, user, after, upto),
+            Output::ForgetWords { user } => self.forget_words(user),
+            Output::Erased { to, result } => to.send(result),
             Output::Admit(admit) => self.admit(actor, admit),
             Output::Shut { session, id, code } => {
                 session.outbox.notify(Notice::Shut { room: self.id, id, code });
@@ -561,11 +572,13 @@ impl Room {
             }
             Input::Command { reply, .. } | Input::Create { reply, .. } => reply.send(Err(refusal.clone())),
             Input::Recent(recent) => _ = recent.reply.send(Err(refusal.code)),
+            Input::Erase { reply, .. } => reply.send(Err(refusal.clone())),
             Input::Retain { reply } => _ = reply.map(|reply| reply.send(Err(refusal.clone()))),
             Input::WriterLoaded { .. }
             | Input::TargetLoaded { .. }
             | Input::Turn
             | Input::Retained(_)
+            | Input::Erased(_)
             | Input::Appended { .. }
             | Input::AppendRefused(_) => {}
         }

@@ -17,6 +17,7 @@ use protocol::{
 };
 use ractor::{ActorCell, MessagingErr};
 use store::{
+    erasure::Erased,
     members::{InviteRecord, RoomRecord},
     reader::ReadError,
 };
@@ -286,6 +287,20 @@ impl Rooms {
     pub async fn retain(&self, room: RoomId) -> Result<Retained, Refusal> {
         let (reply, answer) = oneshot::channel();
         self.tell(room, OPEN_BYTES, |permit| RoomMessage::Retain(Answer::new(reply, Some(permit))))?;
+        answer.await.unwrap_or_else(|_| Err(restarts()))
+    }
+
+    /// Takes everything that a user has said out of a room: its log, and what room and listeners remember. Entries stay, as
+    /// `erased`, and so do memberships. Who may still be sending has to be shut out before. Takes as long as it takes.
+    ///
+    /// # Errors
+    /// When the store is away, or the room ends or is lost meanwhile: what was erased stays so, ask again.
+    pub async fn erase(&self, room: RoomId, user: UserId) -> Result<Erased, Refusal> {
+        let (reply, answer) = oneshot::channel();
+        self.tell(room, OPEN_BYTES, |permit| RoomMessage::Erase {
+            user,
+            reply: Answer::new(reply, Some(permit)),
+        })?;
         answer.await.unwrap_or_else(|_| Err(restarts()))
     }
 

@@ -25,7 +25,7 @@ use crate::{
     Encode, Notice,
     room::{
         ReplyTo,
-        ring::is_withdrawn,
+        ring::{erase, is_said_by, is_withdrawn},
         state::{Admit, Delivery},
     },
     session::{Class, Pushed, Session},
@@ -119,6 +119,13 @@ impl AudienceState {
     /// Entries below this one are kept no more; whoever would need them reads the log, which names what is gone.
     pub(crate) fn forget(&mut self, below: Seq) {
         self.tail.drop_below(below);
+    }
+
+    /// What this user has said is shown no more, neither out of the tail nor of what is not flushed.
+    pub(crate) fn forget_words(&mut self, user: UserId) {
+        self.tail.erase(user);
+        let pending = self.pending.iter_mut().flat_map(|waiting| &mut waiting.entries);
+        pending.filter(|entry| is_said_by(entry, user)).for_each(erase);
     }
 
     fn miss(&mut self, head: Seq) {

@@ -3,10 +3,10 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use protocol::{Encoding, Entry, Seq};
+use protocol::{Encoding, Entry, Seq, UserId};
 
 use super::flight::{Encoded, Framer};
-use crate::room::ring::is_withdrawn;
+use crate::room::ring::{erase, is_said_by, is_withdrawn};
 
 /// Entries kept at most: more than a resume is given.
 const TAIL_ENTRIES: usize = 128;
@@ -44,6 +44,15 @@ impl Tail {
         self.last_answer = None;
         while self.entries.front().is_some_and(|entry| entry.seq < first) {
             self.drop_oldest();
+        }
+    }
+
+    /// Empties what this user has said.
+    pub(crate) fn erase(&mut self, user: UserId) {
+        self.last_answer = None;
+        for entry in self.entries.iter_mut().filter(|entry| is_said_by(entry, user)) {
+            self.bytes -= size(entry);
+            erase(entry);
         }
     }
 

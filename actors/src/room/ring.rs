@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use protocol::{Entry, Kind, Seq, client::HistoryFrom, entry::Mask};
+use protocol::{Entry, Kind, Seq, UserId, client::HistoryFrom, entry::Mask};
 
 /// Entries held at most.
 pub(crate) const RING_ENTRIES: usize = 100;
@@ -34,6 +34,14 @@ impl Ring {
             self.bytes -= size(entry);
             entry.body = None;
             entry.masked = Some(Mask::Deleted);
+        }
+    }
+
+    /// Empties what this user has said, deleted or not.
+    pub(crate) fn erase(&mut self, user: UserId) {
+        for entry in self.entries.iter_mut().filter(|entry| is_said_by(entry, user)) {
+            self.bytes -= size(entry);
+            erase(entry);
         }
     }
 
@@ -85,6 +93,18 @@ pub(crate) fn is_withdrawn(entry: &Entry, target: Seq) -> bool {
     entry.seq == target || (entry.kind == Kind::Edit && entry.target == Some(target))
 }
 
+/// Whether erasing what `user` has said empties this entry.
+pub(crate) fn is_said_by(entry: &Entry, user: UserId) -> bool {
+    let stays = matches!(entry.kind, Kind::Membership | Kind::Room) || entry.masked == Some(Mask::Erased);
+    entry.from == user && !stays
+}
+
+/// The entry as it is shown after its erasure.
+pub(crate) fn erase(entry: &mut Entry) {
+    entry.body = None;
+    entry.masked = Some(Mask::Erased);
+}
+
 fn size(entry: &Entry) -> usize {
     entry.body.as_ref().map_or(0, |body| body.as_json().len())
 }
@@ -92,7 +112,7 @@ fn size(entry: &Entry) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use protocol::{Body, UserId};
+    use protocol::Body;
 
     fn entry(seq: Seq, text: &str) -> Entry {
         Entry {
@@ -126,6 +146,24 @@ mod tests {
         assert_eq!((ring.first(), ring.get(3).is_some(), ring.get(4).is_some()), (Some(4), false, true));
         ring.drop_below(99);
         assert_eq!((ring.first(), ring.bytes), (None, 0));
+    }
+
+    #[test]
+    fn what_was_erased_is_held_no_more_and_membership_stays() {
+        let mut ring = Ring::default();
+        let bob = UserId::from_u128(2);
+        ring.push(Entry { kind: Kind::Membership, ..entry(1, "alice joins") });
+        ring.push(entry(2, "alice's"));
+        ring.push(Entry { from: bob, ..entry(3, "bob's") });
+        ring.push(entry(4, "alice's, deleted"));
+        ring.mask(4);
+        ring.erase(UserId::from_u128(1));
+        let masks: Vec<_> = ring.iter().map(|entry| (entry.masked, entry.body.is_some())).collect();
+        let erased = (Some(Mask::Erased), false);
+        assert_eq!(masks, [(None, true), erased, (None, true), erased]);
+        ring.erase(UserId::from_u128(1));
+        ring.drop_below(9);
+        assert_eq!(ring.bytes, 0, "each body is counted once");
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 mod changing;
 mod committing;
+mod erasing;
 mod keeping;
 mod saying;
 mod talk;
@@ -24,7 +25,7 @@ use store::{
     reader::Roster,
 };
 
-use self::keeping::Keeping;
+use self::{erasing::Erasing, keeping::Keeping};
 use super::{queue::Waiting, rights, ring::Ring, writers::Writers};
 use crate::session::Refusal;
 
@@ -69,6 +70,7 @@ pub(crate) struct RoomState {
     /// The oldest entry that is kept.
     first_kept: Seq,
     keeping: Keeping,
+    erasing: Erasing,
     writers: Writers,
     parked: HashMap<WriterId, Parked>,
     invite_uses: HashMap<InviteId, u32>,
@@ -117,6 +119,7 @@ impl RoomState {
             ring,
             first_kept: recovery.first_kept,
             keeping: Keeping::default(),
+            erasing: Erasing::default(),
             writers,
             parked: HashMap::new(),
             invite_uses: HashMap::new(),
@@ -143,12 +146,15 @@ impl RoomState {
             }
             Input::Retain { reply } => self.retain(reply, out),
             Input::Retained(part) => self.retained(part, out),
+            Input::Erase { user, reply } => self.erase(user, reply, out),
+            Input::Erased(part) => self.erased(part, out),
             Input::Appended { marked_upto } => {
                 let is_new_bucket = keeping::begins_a_bucket(&self.flight);
                 self.commit(out);
                 if is_new_bucket {
                     self.retain(None, out);
                 }
+                self.go_on_erasing(out);
                 // Of an ephemeral room's writers nothing but this memory knows.
                 if self.durability() == Durability::Durable {
                     self.writers.trim(marked_upto);
@@ -197,7 +203,11 @@ impl RoomState {
 
     /// Whether nothing waits for anything.
     pub(crate) fn is_idle(&self) -> bool {
-        self.queue.is_empty() && self.flight.is_empty() && self.parked.is_empty() && self.keeping.is_idle()
+        self.queue.is_empty()
+            && self.flight.is_empty()
+            && self.parked.is_empty()
+            && self.keeping.is_idle()
+            && self.erasing.is_idle()
     }
 
     fn living(&self) -> Result<&RoomRecord, Refusal> {

@@ -179,6 +179,17 @@ impl Writers {
         }
     }
 
+    /// Forgets what this user's sends said: not even a hash is left to compare with.
+    pub(crate) fn forget_content(&mut self, user: UserId) {
+        for writer in self.writers.values_mut().filter(|writer| writer.user == Some(user)) {
+            writer
+                .recent
+                .iter_mut()
+                .filter(|recent| recent.answer.is_some())
+                .for_each(|recent| recent.content = None);
+        }
+    }
+
     /// Keeps the memory bounded: beyond [`WRITERS`], forgets those whose sends all lie at or below `stored_upto`, up to
     /// where the store's marks are complete.
     pub(crate) fn trim(&mut self, stored_upto: Seq) {

@@ -494,6 +494,7 @@ impl Node {
             Output::Member { .. } => {}
             // Too few entries for a second bucket; nobody asks.
             Output::Retain | Output::Forget { .. } | Output::Retained { .. } => {}
+            Output::Erase { .. } | Output::ForgetWords { .. } | Output::Erased { .. } => {}
             Output::Retire => self.restart_room(),
         }
     }

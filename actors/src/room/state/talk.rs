@@ -7,6 +7,7 @@ use protocol::{
 };
 use store::{
     StoreError,
+    erasure::{EraseError, Erased},
     log::{Row, WriterMark},
     members::{Derived, MemberState, RoomRecord},
     retention::Removed,
@@ -44,6 +45,10 @@ pub(crate) enum Input {
     Retain { reply: Option<Answer<Retained>> },
     /// The store has done a part of that.
     Retained(Result<Removed, StoreError>),
+    /// Somebody's words are to go.
+    Erase { user: UserId, reply: Answer<Erased> },
+    /// The store has taken them out of a part of the log.
+    Erased(Result<Erased, EraseError>),
     /// The group is in the log, whose rows are reflected in the writers' marks up to here.
     Appended { marked_upto: Seq },
     /// The group is not in the log and never will be.
@@ -128,6 +133,12 @@ pub(crate) enum Output {
     Forget { below: Seq },
     /// Answer who wanted that.
     Retained { to: Answer<Retained>, result: Result<Retained, Refusal> },
+    /// Take somebody's words out of these entries; answered `Erased`.
+    Erase { user: UserId, after: Seq, upto: Seq },
+    /// Nobody who hears the room is given their words any more.
+    ForgetWords { user: UserId },
+    /// Answer who wanted that.
+    Erased { to: Answer<Erased>, result: Result<Erased, Refusal> },
     /// Let a session hear the room.
     Admit(Admit),
     /// Do not let it.
