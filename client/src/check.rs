@@ -15,7 +15,10 @@ mod streams;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+};
 
 use protocol::{ErrorCode, RoomId, Seq, UserId, WriterId};
 
@@ -99,6 +102,14 @@ pub enum Violation {
     #[error("room {room}, client {client}: entry {seq} was shown after its deletion")]
     #[expect(missing_docs, reason = "the message says what the fields are")]
     Unmasked { room: RoomId, client: UserId, seq: Seq },
+    /// An entry was shown with content to somebody who had been told that it was erased.
+    #[error("room {room}, client {client}: entry {seq} was shown after it had been erased")]
+    #[expect(missing_docs, reason = "the message says what the fields are")]
+    Restored { room: RoomId, client: UserId, seq: Seq },
+    /// An entry from which rosters are folded was erased.
+    #[error("room {room}: entry {seq} is a membership or room entry and was erased")]
+    #[expect(missing_docs, reason = "the message says what the fields are")]
+    RosterErased { room: RoomId, seq: Seq },
     /// Entries are missing from a stream, and no gap was named.
     #[error("room {room}, client {client}: after {after} came {seq}, and no gap was named")]
     #[expect(missing_docs, reason = "the message says what the fields are")]
@@ -178,8 +189,9 @@ pub fn check(logs: &BTreeMap<RoomId, Log>, records: &[Record], phase: Phase) -> 
     for (room, log) in logs {
         log.check(*room, &mut report);
         senders::check(*room, log, records, phase, &mut report);
+        let mut shown = HashMap::new();
         for record in records {
-            streams::check(*room, log, record, phase, &mut report);
+            streams::check(*room, log, record, phase, &mut shown, &mut report);
         }
     }
     report

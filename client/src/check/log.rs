@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use protocol::{Entry, Incarnation, Kind, RoomId, Seq, WriterId};
+use protocol::{Entry, Incarnation, Kind, RoomId, Seq, WriterId, entry::Mask};
 
 use super::{Report, Violation};
 use crate::record::Line;
@@ -24,6 +24,8 @@ pub struct Log {
     deletions: HashMap<Seq, Seq>,
     /// Edit to the entry whose new content it holds.
     edits: HashMap<Seq, Seq>,
+    /// Erased entries that should not be.
+    erased_rosters: Vec<Seq>,
 }
 
 /// One line of it.
@@ -43,6 +45,7 @@ impl Log {
             places: HashMap::new(),
             deletions: HashMap::new(),
             edits: HashMap::new(),
+            erased_rosters: Vec::new(),
         };
         for entry in entries {
             let sent = entry.writer.zip(entry.n).filter(|(_, n)| *n > 0);
@@ -54,6 +57,9 @@ impl Log {
             }
             if let Some(target) = entry.target.filter(|_| entry.kind == Kind::Edit) {
                 log.edits.insert(entry.seq, target);
+            }
+            if matches!(entry.kind, Kind::Membership | Kind::Room) && entry.masked == Some(Mask::Erased) {
+                log.erased_rosters.push(entry.seq);
             }
             log.lines.push(LogLine { line: Line::of(&entry), sent });
         }
@@ -93,6 +99,8 @@ impl Log {
 
     pub(super) fn check(&self, room: RoomId, report: &mut Report) {
         report.lines += self.lines.len();
+        let rosters = self.erased_rosters.iter().map(|seq| Violation::RosterErased { room, seq: *seq });
+        report.violations.extend(rosters);
         let begin = if self.first() % STRETCH == 1 { self.first() } else { 1 };
         for (expected, found) in (begin..).zip(self.lines.iter().map(|entry| entry.line.seq)) {
             if expected != found {

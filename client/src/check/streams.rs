@@ -1,14 +1,30 @@
 //! What was delivered to one client of one room is the log, from where it joined; what is left out is named.
+//!
+//! Content may become erased, and nothing else changes: what the log has no more is compared with what others were shown of
+//! it, and whoever was once told that an entry is erased is never shown its content again.
+
+use std::collections::{HashMap, HashSet};
 
 use protocol::{Incarnation, RoomId, Seq, UserId, entry::Mask};
 
 use super::{Log, Phase, Report, Violation};
-use crate::record::{Line, Record, Seen};
+use crate::record::{Fingerprint, Line, Record, Seen};
 
-pub(super) fn check(room: RoomId, log: &Log, record: &Record, phase: Phase, report: &mut Report) {
+/// `shown` is what clients were shown of entries that are erased by now.
+pub(super) fn check(
+    room: RoomId,
+    log: &Log,
+    record: &Record,
+    phase: Phase,
+    shown: &mut HashMap<Seq, Fingerprint>,
+    report: &mut Report,
+) {
     let Some(stream) = record.rooms.get(&room) else { return };
     let client = record.user;
-    let mut walk = Walk { room, client, log, at: None, known: 0, is_open: false, gaps: Vec::new(), report };
+    let erased = HashSet::new();
+    let gaps = Vec::new();
+    let mut walk =
+        Walk { room, client, log, at: None, known: 0, is_open: false, gaps, shown, erased, report };
     for seen in stream {
         walk.step(seen);
     }
@@ -27,6 +43,9 @@ struct Walk<'a> {
     known: Seq,
     is_open: bool,
     gaps: Vec<(Seq, Seq)>,
+    shown: &'a mut HashMap<Seq, Fingerprint>,
+    /// What this client was told is erased.
+    erased: HashSet<Seq>,
     report: &'a mut Report,
 }
 
@@ -120,6 +139,7 @@ impl Walk<'_> {
             self.found(Violation::NotInLog { room, client, seq });
             return;
         };
+        self.compare_erased(line, stored.print.is_none());
         let deleted_at = self.log.deleted_at(seq);
         match (line.masked, line.print) {
             _ if line.at != stored.at => self.found(Violation::Differs { room, client, seq }),
@@ -136,6 +156,20 @@ impl Walk<'_> {
                 self.found(Violation::MaskedWithoutReason { room, client, seq });
             }
             _ => {}
+        }
+    }
+
+    fn compare_erased(&mut self, line: &Line, is_erased_now: bool) {
+        let (room, client, seq) = (self.room, self.client, line.seq);
+        if line.masked == Some(Mask::Erased) {
+            self.erased.insert(seq);
+        }
+        let Some(print) = line.print else { return };
+        if self.erased.contains(&seq) {
+            self.found(Violation::Restored { room, client, seq });
+        }
+        if is_erased_now && *self.shown.entry(seq).or_insert(print) != print {
+            self.found(Violation::Differs { room, client, seq });
         }
     }
 

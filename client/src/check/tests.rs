@@ -135,6 +135,27 @@ fn a_part_of_a_stretch_is_not_removed_alone() {
     );
 }
 
+fn erased(entry: &Entry) -> Entry {
+    Entry { body: None, masked: Some(Mask::Erased), ..entry.clone() }
+}
+
+#[test]
+fn content_that_was_delivered_and_is_erased_now_is_accepted_and_so_is_its_erasure() {
+    let mut run = Run::sound();
+    let second = Line::of(&erased(&run.entries[1]));
+    run.entries[1] = erased(&run.entries[1]);
+    run.stream().extend([
+        Seen::Lost,
+        Seen::Opened { asked: Some(1), after: 1, head: 4, incarnation: LIFE },
+        Seen::Entry(second),
+        Seen::Gap { after: 2, upto: 4 },
+        Seen::Paged { line: Line::of(&entry(3, Kind::Deletion, Some(1))), head: 4 },
+        Seen::Paged { line: Line::of(&entry(4, Kind::Message, None)), head: 4 },
+    ]);
+    let report = run.report();
+    assert!(report.violations.is_empty(), "{report}");
+}
+
 /// Each breaks a sound run in one way; the check must name the broken rule.
 macro_rules! rejects {
     ($($name:ident: $violation:pat, $how:expr;)*) => {$(
@@ -268,6 +289,30 @@ rejects! {
     a_mask_without_an_erasure: Violation::MaskedWithoutReason { seq: 1, .. }, |run| {
         let masked = Line { print: None, masked: Some(Mask::Erased), ..Line::of(&run.entries[0]) };
         run.stream()[1] = Seen::Entry(masked);
+    };
+    content_that_comes_back_after_its_erasure: Violation::Restored { seq: 2, .. }, |run| {
+        let second = run.entries[1].clone();
+        run.entries[1] = erased(&second);
+        run.stream()[2] = Seen::Entry(Line::of(&erased(&second)));
+        let again = [
+            Seen::Lost,
+            Seen::Opened { asked: Some(1), after: 1, head: 4, incarnation: LIFE },
+            Seen::Entry(Line::of(&second)),
+        ];
+        run.stream().extend(again);
+    };
+    other_content_of_an_entry_that_is_erased_now: Violation::Differs { seq: 2, .. }, |run| {
+        let other = Entry { body: Some(Body::text("something else").unwrap()), ..run.entries[1].clone() };
+        run.entries[1] = erased(&run.entries[1]);
+        let again = [
+            Seen::Lost,
+            Seen::Opened { asked: Some(1), after: 1, head: 4, incarnation: LIFE },
+            Seen::Entry(Line::of(&other)),
+        ];
+        run.stream().extend(again);
+    };
+    a_membership_that_was_erased: Violation::RosterErased { seq: 2, .. }, |run| {
+        run.entries[1] = Entry { kind: Kind::Membership, ..erased(&run.entries[1]) };
     };
     a_deleted_entry_that_is_shown_again: Violation::Unmasked { seq: 1, .. }, |run| {
         let first = Line::of(&run.entries[0]);
