@@ -67,6 +67,7 @@ impl Office {
                 self.set_retention(room, policy, lines).await
             }
             Request::Retain { room } => self.retain(room, lines).await,
+            Request::EraseUser { user, yes } => self.erase_user(&user, yes, lines).await,
             Request::Audit { limit } => self.audit(limit, lines).await,
         }
     }

@@ -72,6 +72,14 @@ pub(crate) enum Request {
         /// Its id.
         room: Option<RoomId>,
     },
+    /// Erase somebody: shut the account, empty its profile, and take everything they have said out of every room. For good.
+    EraseUser {
+        /// Name or id.
+        user: String,
+        /// Yes, for good.
+        #[arg(long)]
+        yes: bool,
+    },
     /// What was done to accounts and by administrators, newest first.
     Audit {
         /// Most lines.

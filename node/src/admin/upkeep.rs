@@ -1,9 +1,9 @@
 //! Removing what is not to be kept. Rooms do it themselves; this asks them, one after the other, and adds up.
 
 use anyhow::{Context, Result, bail};
-use protocol::RoomId;
+use protocol::{CloseCode, RoomId, UserId};
 use serde_json::json;
-use store::{Listing, log::BUCKET_ROWS, retention::Policy};
+use store::{Listing, erasure::Erased, log::BUCKET_ROWS, retention::Policy};
 
 use super::office::{Lines, Office, PAGE, tell};
 
@@ -76,6 +76,67 @@ impl Office {
             }
         }
     }
+}
+
+impl Office {
+    /// Shuts somebody out first, so that nothing of theirs comes after it; then empties the profile and asks every room that
+    /// they ever were in. Tells of each room in which there was something, and of each that failed; at last the sum.
+    pub(super) async fn erase_user(&self, user: &str, yes: bool, lines: &Lines) -> Result<()> {
+        let user = self.find(user).await?.user;
+        if !yes {
+            bail!("everything that {user} has said would be gone for good: say --yes if that is meant");
+        }
+        self.store.erase_profile(user).await?;
+        self.sign_out(user, CloseCode::Disabled).await?;
+        self.note("account.erased", user).await?;
+        let mut sum = Erasure::default();
+        let mut cursor = None;
+        loop {
+            let Listing { items, next } = self.store.rooms_ever_of(user, cursor.as_deref(), PAGE).await?;
+            for room in items {
+                self.erase_in(room, user, &mut sum, lines).await?;
+            }
+            cursor = next;
+            if cursor.is_none() {
+                break;
+            }
+        }
+        let Erasure { rooms, erased, already_erased, failures } = sum;
+        let told = json!({
+            "user": user, "rooms": rooms, "erased": erased, "already_erased": already_erased, "failures": failures,
+        });
+        tell(lines, told).await?;
+        if failures > 0 {
+            bail!("{failures} of {rooms} rooms failed: what was erased stays so, run it again for the rest");
+        }
+        Ok(())
+    }
+
+    async fn erase_in(&self, room: RoomId, user: UserId, sum: &mut Erasure, lines: &Lines) -> Result<()> {
+        sum.rooms += 1;
+        match self.rooms.erase(room, user).await {
+            Ok(Erased { erased, already }) => {
+                sum.erased += erased;
+                sum.already_erased += already;
+                if erased + already == 0 {
+                    return Ok(());
+                }
+                tell(lines, json!({ "room": room, "erased": erased, "already_erased": already })).await
+            }
+            Err(refusal) => {
+                sum.failures += 1;
+                tell(lines, json!({ "room": room, "error": refusal.message })).await
+            }
+        }
+    }
+}
+
+#[derive(Default)]
+struct Erasure {
+    rooms: u64,
+    erased: u64,
+    already_erased: u64,
+    failures: u64,
 }
 
 #[derive(Default)]
