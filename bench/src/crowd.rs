@@ -121,7 +121,9 @@ impl Crowd {
 
     /// Waits until this many messages were heard, in all.
     pub(crate) async fn heard(&self, count: u64) -> Result<()> {
-        wait_for("messages", || (self.tally.heard.load(Relaxed), count)).await
+        wait_for("messages", || (self.tally.heard.load(Relaxed), count))
+            .await
+            .with_context(|| format!("the server says {:?}", self.tally.first_odd().unwrap_or_default()))
     }
 }
 
