@@ -9,7 +9,7 @@ use protocol::{
 };
 
 use crate::{
-    Encode,
+    Encode, Outbox,
     room::{ReplyTo, state::Delivery},
     session::{Class, Session},
 };
@@ -35,11 +35,21 @@ impl Framer {
 
 /// Acknowledges a send to a session that does not hear it in the room's stream.
 pub(crate) fn answer(encode: &dyn Encode, session: &Session, ack: Ack) {
-    if session.outbox.settle(ack.room, ack.writer, ack.n) {
-        let frame = encode.encode(&ServerFrame::Ack(ack), session.outbox.encoding());
-        // Full or dead: the outbox ends the connection, and the send is repeated on the next one.
-        let _ = session.outbox.push(&[frame], Class::Answer);
+    if settle(&*session.outbox, &ack) {
+        push_ack(encode, session, ack);
     }
+}
+
+/// The session waits no more. Always before the client can hear it, which may then send the next one.
+pub(crate) fn settle(outbox: &dyn Outbox, ack: &Ack) -> bool {
+    outbox.settle(ack.room, ack.writer, ack.n)
+}
+
+/// Answers a settled send in the outbox's reserve.
+pub(crate) fn push_ack(encode: &dyn Encode, session: &Session, ack: Ack) {
+    let frame = encode.encode(&ServerFrame::Ack(ack), session.outbox.encoding());
+    // Full or dead: the outbox ends the connection, and the send is repeated on the next one.
+    let _ = session.outbox.push(&[frame], Class::Answer);
 }
 
 /// Bytes that are the same for all who want them in one encoding.

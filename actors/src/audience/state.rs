@@ -18,7 +18,7 @@ use protocol::{
 
 use super::{
     Hello,
-    flight::{Flight, Framer, answer},
+    flight::{Flight, Framer, answer, push_ack, settle},
     tail::{Tail, size},
 };
 use crate::{
@@ -355,6 +355,8 @@ impl Member {
             self.fall_behind(framer.room, flight.last);
             return self.answer(framer, acks);
         };
+        // Before the push: whoever has all answers may send as much again at once.
+        let acks: Vec<Ack> = acks.into_iter().filter(|ack| settle(outbox, ack)).collect();
         let pushed = if acks.is_empty() {
             outbox.push(&[frame], Class::Stream)
         } else {
@@ -362,15 +364,10 @@ impl Member {
             outbox.push(&std::iter::once(frame).chain(answers).collect::<Vec<_>>(), Class::Stream)
         };
         match pushed {
-            Pushed::Taken => {
-                self.at = flight.last;
-                for ack in acks {
-                    outbox.settle(ack.room, ack.writer, ack.n);
-                }
-            }
+            Pushed::Taken => self.at = flight.last,
             Pushed::Full => {
                 self.fall_behind(framer.room, flight.last);
-                self.answer(framer, acks);
+                acks.into_iter().for_each(|ack| push_ack(&*framer.encode, &self.session, ack));
             }
             Pushed::Dead => flight.dead.push(self.session.id),
         }

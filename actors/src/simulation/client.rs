@@ -67,12 +67,22 @@ impl Outbox for FewFrames {
             Class::Ephemeral if !inner.frames.is_empty() => return Pushed::Full,
             Class::Stream | Class::Answer | Class::Ephemeral => {}
         }
+        for frame in frames {
+            if let Ok(ServerFrame::Ack(ack)) = Encoding::Json.decode_server(frame) {
+                assert!(
+                    !inner.unanswered.contains_key(&ack.n),
+                    "answered before the session made room: {ack:?}"
+                );
+            }
+        }
         inner.frames.extend(frames.iter().cloned());
         Pushed::Taken
     }
 
+    /// A dead one keeps what the client says again.
     fn settle(&self, _: RoomId, _: WriterId, n: u64) -> bool {
-        self.inner.lock().unwrap().unanswered.remove(&n).is_some()
+        let mut inner = self.inner.lock().unwrap();
+        !inner.overflowed && inner.unanswered.remove(&n).is_some()
     }
 
     fn notify(&self, notice: Notice) {
