@@ -14,7 +14,9 @@ use super::{
 };
 use crate::{
     RoomLog, StoreError,
-    log::{Append, Appended, BUCKET_ROWS, Cas, Kept, Row, Statics, Turn, WriterMark, bucket_of, check_erasure},
+    log::{
+        Append, Appended, BUCKET_ROWS, Cas, Kept, Row, Statics, Turn, WriterMark, bucket_of, check_erasure,
+    },
     members::Derived,
 };
 
