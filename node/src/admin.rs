@@ -6,7 +6,8 @@
 //! * `office`: carries them out, on a running server or on a store that nobody else has open;
 //! * `upkeep`: of it, removing what is not to be kept;
 //! * `server`: HTTP over a Unix socket, and over TCP for health checks and metrics;
-//! * `caller`: the other end of the socket.
+//! * `caller`: the other end of the socket;
+//! * `copying`: from one store into another, without a server.
 //!
 //! ```text
 //!   rookery admin ──POST /admin, one request──▶ server ──▶ office ──▶ store, sockets of users
@@ -14,6 +15,7 @@
 //! ```
 
 pub(crate) mod caller;
+mod copying;
 pub(crate) mod office;
 pub(crate) mod request;
 pub(crate) mod server;

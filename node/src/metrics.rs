@@ -94,7 +94,7 @@ impl Collector for Kept {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         match &self.0 {
             Opened::Sqlite(store) => sqlite(&mut encoder, store.stats()),
-            Opened::Scylla { store, .. } => scylla(&mut encoder, store.stats()),
+            Opened::Scylla(store) => scylla(&mut encoder, store.stats()),
         }
     }
 }

@@ -42,6 +42,7 @@ pub(crate) async fn serve(mut config: Config) -> Result<()> {
     let mut signals = Signals::listen()?;
     config.listen.settle(free_port)?;
     let opened = Opened::open(&config).await?;
+    let _lock = opened.lock(&config)?;
     let store = opened.store();
     let (clock, chance) = (Arc::new(SystemClock), Arc::new(SystemChance));
     let world = World {

@@ -20,11 +20,7 @@ use crate::{
 #[derive(Clone)]
 pub(crate) enum Opened {
     Sqlite(Arc<SqliteStore>),
-    /// The folder is for the admin socket alone.
-    Scylla {
-        store: Arc<ScyllaStore>,
-        _lock: Arc<Lock>,
-    },
+    Scylla(Arc<ScyllaStore>),
 }
 
 impl Opened {
@@ -37,12 +33,18 @@ impl Opened {
                 Ok(Self::Sqlite(Arc::new(store.with_context(|| format!("store.folder is {folder:?}"))?)))
             }
             StoreKind::Scylla => {
-                let lock = Lock::take(&config.store.folder)?;
                 let options = settings::scylla(&config.scylla)?;
                 let store = ScyllaStore::open(&options).await;
-                let store = Arc::new(store.context("store.kind is \"scylla\"")?);
-                Ok(Self::Scylla { store, _lock: Arc::new(lock) })
+                Ok(Self::Scylla(Arc::new(store.context("store.kind is \"scylla\"")?)))
             }
+        }
+    }
+
+    /// The right to the data folder, for a server: an embedded store has it already.
+    pub(crate) fn lock(&self, config: &Config) -> Result<Option<Lock>> {
+        match self {
+            Self::Sqlite(_) => Ok(None),
+            Self::Scylla(_) => Ok(Some(Lock::take(&config.store.folder)?)),
         }
     }
 
@@ -50,7 +52,7 @@ impl Opened {
     pub(crate) fn store(&self) -> Arc<dyn Store> {
         match self {
             Self::Sqlite(store) => store.clone(),
-            Self::Scylla { store, .. } => store.clone(),
+            Self::Scylla(store) => store.clone(),
         }
     }
 }

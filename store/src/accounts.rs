@@ -167,6 +167,9 @@ pub trait Accounts: Send + Sync {
         limit: usize,
     ) -> Result<Listing<UserRecord>, StoreError>;
 
+    /// All accounts, disabled ones too, in an order of the store's own.
+    async fn all_users(&self, cursor: Option<&str>, limit: usize) -> Result<Listing<UserRecord>, StoreError>;
+
     /// Changes a profile; `None` if there is no such account.
     async fn update_profile(
         &self,

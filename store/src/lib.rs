@@ -9,6 +9,7 @@
 //! * [`members`]: rooms and their members, derived from the log;
 //! * [`reader`]: pages of the log for somebody, authorised and masked;
 //! * [`accounts`], [`marks`], [`audit`]: people and their sign-ins, how far they have read, what was done;
+//! * [`copy`]: everything from one store into another;
 //! * [`folder`]: the data folder and its lock;
 //! * [`memory`], [`sqlite`] and [`scylla`]: the implementations. All pass the suite in `tests/contract`.
 //!
@@ -21,6 +22,7 @@
 pub mod accounts;
 pub mod audit;
 mod backoff;
+pub mod copy;
 pub mod erasure;
 mod error;
 pub mod folder;

@@ -362,6 +362,14 @@ pub trait RoomLog: Send + Sync {
     /// A writer's mark; may lag behind the log by what lies above [`Statics::dev_upto`].
     async fn writer_mark(&self, room: RoomId, writer: WriterId) -> Result<Option<WriterMark>, StoreError>;
 
+    /// The marks of a room's writers after `after`, by writer, at most `limit`; they may lag as single ones may.
+    async fn writer_marks(
+        &self,
+        room: RoomId,
+        after: Option<WriterId>,
+        limit: usize,
+    ) -> Result<Vec<WriterMark>, StoreError>;
+
     /// Brings the derived tables up to date; older states than the tables' are ignored.
     async fn put_derived(&self, room: RoomId, derived: &Derived) -> Result<(), StoreError>;
 

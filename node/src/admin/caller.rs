@@ -18,6 +18,7 @@ use serde_json::Value;
 use tokio::{net::UnixStream, sync::mpsc};
 
 use super::{
+    copying,
     office::{LINES, Office},
     request::{Line, Request, Secret},
 };
@@ -35,6 +36,9 @@ const STOP: Duration = Duration::from_secs(5);
 pub(crate) async fn run(config: &Config, mut request: Request, offline: bool) -> Result<()> {
     if let Some(password) = request.password() {
         *password = Secret(ask_password()?);
+    }
+    if let Request::CopyStore { to } = &request {
+        return copying::run(config, to).await;
     }
     if offline {
         let (office, actors) = offline_office(config).await?;
@@ -153,6 +157,6 @@ impl Printer {
     }
 }
 
-fn print(item: &Value) -> Result<()> {
+pub(super) fn print(item: &Value) -> Result<()> {
     writeln!(stdout().lock(), "{item}").context("standard output is closed")
 }

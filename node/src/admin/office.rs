@@ -68,6 +68,9 @@ impl Office {
             }
             Request::Retain { room } => self.retain(room, lines).await,
             Request::EraseUser { user, yes } => self.erase_user(&user, yes, lines).await,
+            Request::CopyStore { .. } => {
+                bail!("a store is copied while no server runs: ask without --offline")
+            }
             Request::Audit { limit } => self.audit(limit, lines).await,
         }
     }

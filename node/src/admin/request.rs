@@ -1,6 +1,6 @@
 //! The commands, and the lines that answer them.
 
-use std::fmt;
+use std::{fmt, path::PathBuf};
 
 use clap::Subcommand;
 use protocol::RoomId;
@@ -79,6 +79,11 @@ pub(crate) enum Request {
         /// Yes, for good.
         #[arg(long)]
         yes: bool,
+    },
+    /// Copy everything into another store, and compare. No server may run on either. Begun again, it goes on.
+    CopyStore {
+        /// Configuration file of the other store.
+        to: PathBuf,
     },
     /// What was done to accounts and by administrators, newest first.
     Audit {

@@ -6,6 +6,7 @@
 //! * [`stopped`]: a reader that reads nothing for 100 MB;
 //! * [`strangers`]: input that no sane client sends;
 //! * [`lifecycle`]: start, stop, TLS;
+//! * [`moving`]: from one store into another;
 //! * [`admin`]: what operators ask;
 //! * [`upkeep`]: what they have removed is gone, and nothing else.
 
@@ -14,6 +15,7 @@
 mod admin;
 mod crash;
 mod lifecycle;
+mod moving;
 mod sends;
 mod stopped;
 mod strangers;

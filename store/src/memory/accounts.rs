@@ -69,6 +69,16 @@ impl Accounts for MemoryStore {
         Ok(listing::cut(items, limit, |user: &UserRecord| listing::key(&user.name)))
     }
 
+    async fn all_users(&self, cursor: Option<&str>, limit: usize) -> Result<Listing<UserRecord>, StoreError> {
+        let after: Option<UserId> = listing::parse(cursor)?;
+        let limit = listing::clamp(limit);
+        let state = self.state();
+        let users = state.users.values().filter(|user| after.is_none_or(|after| user.user > after));
+        Ok(listing::cut(users.take(limit + 1).cloned().collect(), limit, |user: &UserRecord| {
+            user.user.to_string()
+        }))
+    }
+
     async fn update_profile(
         &self,
         user: UserId,

@@ -149,6 +149,20 @@ impl RoomLog for MemoryStore {
         Ok(self.state().log(room).and_then(|log| log.marks.get(&writer)).copied())
     }
 
+    async fn writer_marks(
+        &self,
+        room: RoomId,
+        after: Option<WriterId>,
+        limit: usize,
+    ) -> Result<Vec<WriterMark>, StoreError> {
+        let state = self.state();
+        let marks = state.log(room).into_iter().flat_map(|log| log.marks.values());
+        let mut marks: Vec<_> = marks.filter(|mark| Some(mark.writer) > after).copied().collect();
+        marks.sort_by_key(|mark| mark.writer);
+        marks.truncate(limit);
+        Ok(marks)
+    }
+
     async fn put_derived(&self, room: RoomId, derived: &Derived) -> Result<(), StoreError> {
         self.state().put_derived(room, derived);
         Ok(())

@@ -196,11 +196,13 @@ impl Core {
         Ok(())
     }
 
-    async fn users_by_prefix(
+    /// Accounts whose names begin so, by name, as far as they are wanted.
+    async fn users_by_name(
         &self,
         prefix: &str,
         cursor: Option<&str>,
         most: usize,
+        is_wanted: fn(&UserRecord) -> bool,
     ) -> Result<Listing<UserRecord>, StoreError> {
         let (prefix, most) = (listing::key(prefix), listing::clamp(most));
         let mut after = listing::after_name(&prefix, cursor)?.map(str::to_owned);
@@ -213,7 +215,7 @@ impl Core {
         for slot in slots {
             loop {
                 let (users, last) = self.names_of_slot(slot, &prefix, after.as_deref(), most + 1).await?;
-                items.extend(self.users(&users).await?.into_iter().filter(|user| !user.disabled));
+                items.extend(self.users(&users).await?.into_iter().filter(is_wanted));
                 if items.len() > most {
                     return Ok(listing::cut(items, most, |user| listing::key(&user.name)));
                 }
@@ -305,7 +307,11 @@ impl Accounts for ScyllaStore {
         cursor: Option<&str>,
         limit: usize,
     ) -> Result<Listing<UserRecord>, StoreError> {
-        self.core.users_by_prefix(prefix, cursor, limit).await
+        self.core.users_by_name(prefix, cursor, limit, |user| !user.disabled).await
+    }
+
+    async fn all_users(&self, cursor: Option<&str>, limit: usize) -> Result<Listing<UserRecord>, StoreError> {
+        self.core.users_by_name("", cursor, limit, |_| true).await
     }
 
     async fn update_profile(

@@ -9,7 +9,7 @@ use scylla::statement::batch::{Batch, BatchStatement, BatchType};
 
 use super::{
     Core, FAN_OUT, ScyllaStore,
-    codec::{AppendValues, LogRow, StaticsRow, int, limit, position},
+    codec::{AppendValues, LogRow, StaticsRow, bits, int, limit, position},
     shared::Range,
 };
 use crate::{
@@ -294,6 +294,23 @@ impl RoomLog for ScyllaStore {
         let found: Option<(i64, i64)> =
             core.first(&core.statements.mark, (room.to_bytes(), writer.to_bytes())).await?;
         Ok(found.map(|(n, seq)| WriterMark { writer, n: n.cast_unsigned(), seq: seq.cast_unsigned() }))
+    }
+
+    async fn writer_marks(
+        &self,
+        room: RoomId,
+        after: Option<WriterId>,
+        most: usize,
+    ) -> Result<Vec<WriterMark>, StoreError> {
+        let core = &self.core;
+        let after = after.map_or_else(Vec::new, |writer| writer.to_bytes().to_vec());
+        let found: Vec<(Vec<u8>, i64, i64)> =
+            core.rows(&core.statements.marks, (room.to_bytes(), after, limit(most))).await?;
+        let mark = |(writer, n, seq): (Vec<u8>, i64, i64)| {
+            let writer = WriterId::from_u128(bits(&writer)?);
+            Ok(WriterMark { writer, n: n.cast_unsigned(), seq: seq.cast_unsigned() })
+        };
+        found.into_iter().map(mark).collect()
     }
 
     async fn put_derived(&self, room: RoomId, derived: &Derived) -> Result<(), StoreError> {

@@ -106,7 +106,7 @@ impl Place {
 impl Audit for ScyllaStore {
     async fn record(&self, record: &AuditRecord) -> Result<(), StoreError> {
         let core = &self.core;
-        let place = Place { at: position(record.at), id: self.next_act()?.to_vec() };
+        let place = Place { at: position(record.at), id: self.next_act().to_vec() };
         core.upsert(&core.statements.put_audit_day, (place.day(),)).await?;
         let values = (
             place.day(),
@@ -151,12 +151,12 @@ impl Audit for ScyllaStore {
 
 impl ScyllaStore {
     /// An id that is larger than those before it of this process, and no other process's.
-    fn next_act(&self) -> Result<Id, StoreError> {
+    fn next_act(&self) -> Id {
         let count = self.acts.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let mut id: Id = [0; 16];
         id[..8].copy_from_slice(&count.to_be_bytes());
-        let random = getrandom::u64().map_err(|error| StoreError::Unavailable(error.to_string()))?;
-        id[8..].copy_from_slice(&random.to_be_bytes());
-        Ok(id)
+        // The driver gives each session a random id.
+        id[8..].copy_from_slice(&self.core.session.session_id().as_bytes()[8..]);
+        id
     }
 }

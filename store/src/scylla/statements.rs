@@ -103,6 +103,7 @@ statements! {
     put_retention: Upsert =
         "INSERT INTO {ks}.room_retention (room, chosen, max_age_days, max_entries) VALUES (?, ?, ?, ?)";
     mark: Read = "SELECT n, seq FROM {ks}.writer_mark WHERE room = ? AND writer = ?";
+    marks: Read = "SELECT writer, n, seq FROM {ks}.writer_mark WHERE room = ? AND writer > ? LIMIT ?";
     put_mark: Upsert = "INSERT INTO {ks}.writer_mark (room, writer, n, seq) VALUES (?, ?, ?, ?) USING TIMESTAMP ?";
 
     // Rooms and members.

@@ -66,6 +66,19 @@ impl Accounts for SqliteStore {
         .await
     }
 
+    async fn all_users(&self, cursor: Option<&str>, limit: usize) -> Result<Listing<UserRecord>, StoreError> {
+        let after: Option<UserId> = listing::parse(cursor)?;
+        let limit = listing::clamp(limit);
+        self.read(move |db| {
+            let sql = format!("SELECT {USER} FROM account WHERE user > ?1 ORDER BY user LIMIT ?2");
+            let after = after.map_or_else(Vec::new, |user| user.to_bytes().to_vec());
+            let mut query = db.prepare_cached(&sql)?;
+            let items = codec::collect(query.query(params![after, codec::rows(limit + 1)])?, user_record)?;
+            Ok(listing::cut(items, limit, |user| user.user.to_string()))
+        })
+        .await
+    }
+
     async fn update_profile(
         &self,
         user: UserId,

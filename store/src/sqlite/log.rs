@@ -114,6 +114,26 @@ impl RoomLog for SqliteStore {
         .await
     }
 
+    async fn writer_marks(
+        &self,
+        room: RoomId,
+        after: Option<WriterId>,
+        limit: usize,
+    ) -> Result<Vec<WriterMark>, StoreError> {
+        self.read(move |db| {
+            let mut query = db.prepare_cached(
+                "SELECT writer, n, seq FROM writer_mark WHERE room = ?1 AND writer > ?2 ORDER BY writer LIMIT ?3",
+            )?;
+            let after = after.map_or_else(Vec::new, |writer| writer.to_bytes().to_vec());
+            let rows = query.query(params![room.to_bytes(), after, codec::rows(limit)])?;
+            codec::collect(rows, |row| {
+                let writer = WriterId::from_u128(row.bits(0)?);
+                Ok(WriterMark { writer, n: row.number(1)?, seq: row.number(2)? })
+            })
+        })
+        .await
+    }
+
     async fn put_derived(&self, room: RoomId, derived: &Derived) -> Result<(), StoreError> {
         let derived = derived.clone();
         self.write(move |db| put_derived(db, room, &derived)).await

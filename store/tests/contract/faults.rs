@@ -217,6 +217,15 @@ impl RoomLog for Faulty {
         self.read(self.inner.writer_mark(room, writer)).await
     }
 
+    async fn writer_marks(
+        &self,
+        room: RoomId,
+        after: Option<WriterId>,
+        limit: usize,
+    ) -> Result<Vec<WriterMark>, StoreError> {
+        self.read(self.inner.writer_marks(room, after, limit)).await
+    }
+
     async fn put_derived(&self, room: RoomId, derived: &Derived) -> Result<(), StoreError> {
         self.read(self.inner.put_derived(room, derived)).await
     }

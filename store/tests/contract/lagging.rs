@@ -47,6 +47,7 @@ pass_on! { RoomLog:
     fn rows_before(room: RoomId, before: Seq, limit: usize) -> Vec<Row>;
     fn heads(rooms: &[RoomId]) -> Vec<Seq>;
     fn writer_mark(room: RoomId, writer: WriterId) -> Option<WriterMark>;
+    fn writer_marks(room: RoomId, after: Option<WriterId>, limit: usize) -> Vec<WriterMark>;
     fn put_derived(room: RoomId, derived: &Derived) -> ();
     fn erase(room: RoomId, rows: &[Row]) -> bool;
     fn kept(room: RoomId) -> Kept;
@@ -80,6 +81,7 @@ pass_on! { Accounts:
     fn users(users: &[UserId]) -> Vec<UserRecord>;
     fn user_by_name(name: &str) -> Option<UserRecord>;
     fn users_by_prefix(prefix: &str, cursor: Option<&str>, limit: usize) -> Listing<UserRecord>;
+    fn all_users(cursor: Option<&str>, limit: usize) -> Listing<UserRecord>;
     fn update_profile(user: UserId, change: &ProfileChange) -> Option<UserRecord>;
     fn set_password(user: UserId, password_hash: &str) -> bool;
     fn set_disabled(user: UserId, disabled: bool) -> bool;

@@ -11,6 +11,7 @@
 
 mod accounts;
 mod check;
+mod copying;
 mod erasure;
 mod faults;
 #[path = "../keyspaces/mod.rs"]
@@ -121,6 +122,11 @@ macro_rules! suite {
                 sign_ins_end_alone_or_all_but_one,
                 a_ticket_is_taken_once_and_in_time,
                 signing_keys_go_but_never_the_newest,
+            }
+            copying {
+                there_and_back_everything_is_the_same,
+                a_copy_goes_on_where_it_ended,
+                what_is_something_else_is_left_alone,
             }
             marks {
                 read_marks_only_move_forward,

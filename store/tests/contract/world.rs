@@ -31,7 +31,6 @@ impl Home {
     }
 }
 
-#[expect(clippy::unused_async, reason = "called as the one that is reached over a network")]
 pub(crate) async fn memory() -> Home {
     Home { store: Arc::new(MemoryStore::new()), _folder: None, _keyspace: None }
 }
