@@ -15,6 +15,7 @@
 //! `tests/model.rs` checks the protocol exhaustively within bounds; `tests/contract` runs it over every store.
 
 mod claim;
+mod handing;
 
 use protocol::{RoomId, Seq, WriterId};
 
@@ -26,6 +27,7 @@ use crate::{
 };
 
 pub use claim::claim;
+pub use handing::{HandOver, take_over};
 
 /// The right to append to a room, until the store says otherwise. Lost with its value: a restarted owner claims anew.
 #[derive(Debug)]

@@ -64,6 +64,8 @@ macro_rules! suite {
                 member_seq_follows_membership_and_room_entries,
                 a_batch_that_does_not_fit_is_broken_and_writes_nothing,
                 sending_an_append_again_changes_nothing,
+                a_room_is_handed_over_in_one_step,
+                a_room_that_moved_on_is_not_handed_over,
             }
             retention {
                 rows_below_the_oldest_are_not_read,

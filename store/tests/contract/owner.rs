@@ -7,7 +7,7 @@ use rookery_store::{
     Store, StoreError,
     log::{Append, BUCKET_ROWS, Cas, GROUP_ROWS, RING_ROWS, Row, WriterMark, newest_bucket},
     members::Derived,
-    owner::AppendEnd,
+    owner::{AppendEnd, ClaimError, take_over},
 };
 
 use crate::{
@@ -133,4 +133,28 @@ pub(crate) async fn sending_an_append_again_changes_nothing(store: Arc<dyn Store
     assert_eq!(checked_rows(&*store, ROOM).await.len(), 3);
     let wrong = Append { rows: vec![Row { from: ALICE, ..message(9, 1, 1) }], ..append };
     assert!(matches!(store.append(&wrong).await, Err(StoreError::Invalid(_))), "holes are nobody's append");
+}
+
+pub(crate) async fn a_room_is_handed_over_in_one_step(store: Arc<dyn Store>) {
+    let mut chance = Chance(21);
+    let owner = claimed(&*store, ROOM, &mut chance).await.ownership;
+    let owner = fill(&*store, owner, 300, &mut chance).await;
+    let handed = owner.hand_over(&*store).await.unwrap();
+    let mark = store.writer_mark(ROOM, TAB).await.unwrap();
+    assert_eq!(mark, Some(WriterMark { writer: TAB, n: 300, seq: 300 }), "nothing is left to be written");
+    let next = take_over(&*store, handed, 77).await.unwrap();
+    assert_eq!((next.epoch(), next.head()), (2, 300));
+    fill(&*store, next, 10, &mut chance).await;
+    assert_eq!(checked_rows(&*store, ROOM).await.len(), 310);
+    assert!(matches!(take_over(&*store, handed, 78).await, Err(ClaimError::Contended)), "once only");
+}
+
+pub(crate) async fn a_room_that_moved_on_is_not_handed_over(store: Arc<dyn Store>) {
+    let mut chance = Chance(22);
+    let owner = claimed(&*store, ROOM, &mut chance).await.ownership;
+    let handed = fill(&*store, owner, 5, &mut chance).await.hand_over(&*store).await.unwrap();
+    let other = claimed(&*store, ROOM, &mut chance).await.ownership;
+    assert!(matches!(take_over(&*store, handed, 77).await, Err(ClaimError::Contended)));
+    fill(&*store, other, 5, &mut chance).await;
+    assert_eq!(checked_rows(&*store, ROOM).await.len(), 10);
 }
