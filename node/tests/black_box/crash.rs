@@ -123,7 +123,8 @@ async fn talk(crowd: &Crowd, talkers: &mut [Talker], chance: &mut Chance, time: 
     }
 }
 
-const LIMITS: &[(&str, &str)] = &[
+/// Enough for a few who talk without a pause.
+pub(crate) const LIMITS: &[(&str, &str)] = &[
     ("LIMITS__USER_SENDS_PER_SECOND", "2000"),
     ("LIMITS__USER_SENDS_BURST", "4000"),
     ("LIMITS__FRAMES_PER_SECOND", "2000"),

@@ -1,23 +1,19 @@
 //! From the embedded store into a database: everybody finds everything where it was.
 
-use client::check::Log;
 use protocol::{Body, Encoding, Kind, RoomId};
 use rookery_test_cassandra::{Cluster, ClusterOptions};
 
 use crate::{
     admin::{ask, refusal},
+    crash::LIMITS,
     support::{CANARY, Chance, PASSWORD, Server, connect, within, write},
 };
 
 const MESSAGES: usize = 300;
 
-fn same(one: &Log, other: &Log) -> bool {
-    format!("{one:?}") == format!("{other:?}")
-}
-
-async fn talk(server: &Server, room: RoomId) {
+async fn talk(server: &Server, room: RoomId, chance: &mut Chance) {
     let alice = server.rest().sign_in("alice", PASSWORD).await.unwrap();
-    let client = connect(&alice, Encoding::Json, Chance(7).writer());
+    let client = connect(&alice, Encoding::Json, chance.writer());
     client.open(room);
     within("the stream", client.live(room)).await;
     for number in 0..MESSAGES {
@@ -35,11 +31,13 @@ async fn a_server_moves_into_a_database_and_goes_on() {
     let cluster = tokio::task::spawn_blocking(|| Cluster::start(ClusterOptions::default()));
     let cluster = cluster.await.unwrap().unwrap();
     let address = cluster.contact_points()[0].to_string();
-    let mut server = Server::start(&[("LIMITS__USER_SENDS_PER_SECOND", "2000")]);
+    let mut server = Server::start(LIMITS);
     let alice = server.person("alice").await;
     let room = alice.create_room("moving").await.unwrap();
-    talk(&server, room).await;
+    let mut chance = Chance(7);
+    talk(&server, room, &mut chance).await;
     let before = server.export(room);
+    let entries = ask(&server, &["export-room", &room.to_string()], "");
     let target = format!("[store]\nkind = \"scylla\"\n[scylla]\ncontact_points = [\"{address}\"]\n");
     let target = write(&server, "target.toml", &target);
     let target = target.to_str().unwrap();
@@ -59,9 +57,10 @@ async fn a_server_moves_into_a_database_and_goes_on() {
     }
 
     let moved = [("STORE__KIND", "scylla"), ("SCYLLA__CONTACT_POINTS", address.as_str())];
-    let moved = Server::start(&moved);
-    assert!(same(&moved.export(room), &before));
-    talk(&moved, room).await;
+    let moved = Server::start(&[LIMITS, &moved].concat());
+    let export = ["export-room", &room.to_string()];
+    assert_eq!(ask(&moved, &export, ""), entries);
+    talk(&moved, room, &mut chance).await;
     assert_eq!(moved.export(room).head(), before.head() + MESSAGES as u64);
     moved.assert_quiet(&[]);
 }
