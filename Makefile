@@ -25,7 +25,7 @@ test: rust web chromium cassandra
 	cd client-web && ../target/debug/rookery-test-cassandra npm run test:browser
 
 test-long: rust web cassandra
-	cargo test --workspace --locked -- --ignored --test-threads 1
+	cargo test --locked --package rookery-store --test scylla_cluster -- --ignored --test-threads 1
 
 check: rust web
 	cargo fmt --all -- --check
