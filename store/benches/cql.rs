@@ -205,6 +205,13 @@ impl std::fmt::Display for Measured {
     }
 }
 
+/// What was answered so far.
+#[derive(Default)]
+struct Done {
+    writes: AtomicU64,
+    messages: AtomicU64,
+}
+
 /// A room's messages that wait, by when they came.
 #[derive(Default)]
 struct Queue {
@@ -216,19 +223,20 @@ impl Load {
     /// Rates are of a second, the CPU time is of this process, the load's making included.
     async fn run(&self, store: &Arc<ScyllaStore>, owners: Vec<Ownership>) -> (Measured, Vec<Ownership>) {
         let queues: Arc<Vec<Queue>> = Arc::new(owners.iter().map(|_| Queue::default()).collect());
-        let (over, writes) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let (over, done) = (Arc::new(AtomicBool::new(false)), Arc::new(Done::default()));
         let (begun, cpu) = (Instant::now(), cpu_time());
         let rooms = owners.into_iter().enumerate().map(|(place, owner)| {
-            let (store, queues, over, writes) = (store.clone(), queues.clone(), over.clone(), writes.clone());
+            let (store, queues, over, done) = (store.clone(), queues.clone(), over.clone(), done.clone());
             let group = self.group as u64;
-            tokio::spawn(async move { talk(&store, owner, &queues[place], group, &over, &writes).await })
+            tokio::spawn(async move { talk(&store, owner, &queues[place], group, &over, &done).await })
         });
         let rooms: Vec<_> = rooms.collect();
         self.offer(&queues).await;
         over.store(true, Relaxed);
         queues.iter().for_each(|queue| queue.came.notify_one());
         let (elapsed, cpu) = (begun.elapsed(), cpu_time() - cpu);
-        let written = writes.load(Relaxed);
+        // What is answered later belongs to no second of the run.
+        let (written, messages) = (done.writes.load(Relaxed), done.messages.load(Relaxed));
         let (mut owners, mut times) = (Vec::new(), Vec::new());
         for room in rooms {
             let (owner, theirs) = room.await.unwrap();
@@ -236,7 +244,7 @@ impl Load {
             times.extend(theirs);
         }
         let second = |count: u64| (count as f64 / elapsed.as_secs_f64()) as u64;
-        let messages = second(times.len() as u64);
+        let messages = second(messages);
         let cpu = cpu / u32::try_from(written.max(1)).unwrap();
         (Measured { writes: second(written), messages, times: Times::new(times), cpu }, owners)
     }
@@ -266,7 +274,7 @@ async fn talk(
     queue: &Queue,
     group: u64,
     over: &AtomicBool,
-    writes: &AtomicU64,
+    done: &Done,
 ) -> (Ownership, Vec<Duration>) {
     let mut times = Vec::new();
     while !over.load(Relaxed) {
@@ -286,7 +294,8 @@ async fn talk(
         };
         owner = append(store, owner, came.len() as u64).await;
         drop(turn);
-        writes.fetch_add(1, Relaxed);
+        done.writes.fetch_add(1, Relaxed);
+        done.messages.fetch_add(came.len() as u64, Relaxed);
         times.extend(came.iter().map(Instant::elapsed));
     }
     (owner, times)
