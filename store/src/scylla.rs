@@ -214,7 +214,7 @@ impl Core {
 
     /// What became of upserts, by their answer.
     fn upserted(&self, done: Result<QueryResult, ExecutionError>) -> Result<(), StoreError> {
-        done.map_err(|error| self.counts.failed(errors::of_upsert(&error)))?;
+        done.map_err(|error| self.counts.failed(errors::of_write(&error)))?;
         self.counts.upserts.fetch_add(1, Relaxed);
         Ok(())
     }

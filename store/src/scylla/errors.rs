@@ -61,7 +61,7 @@ fn effect_of_answer(error: &DbError) -> Effect {
     }
 }
 
-/// What the caller of a conditional write is told.
+/// What the caller of a write is told.
 pub(super) fn of_write(error: &ExecutionError) -> StoreError {
     let text = error.to_string();
     match effect(error) {
@@ -77,11 +77,6 @@ pub(super) fn of_write(error: &ExecutionError) -> StoreError {
 /// What the caller of a read is told.
 pub(super) fn of_read(error: &ExecutionError) -> StoreError {
     StoreError::Unavailable(error.to_string())
-}
-
-/// What the caller of an idempotent upsert is told.
-pub(super) fn of_upsert(error: &ExecutionError) -> StoreError {
-    of_write(error)
 }
 
 /// A row that is not what was written.
