@@ -80,7 +80,7 @@ pub(crate) async fn serve(mut config: Config) -> Result<()> {
     };
     let gateway = Gateway::start(gateway).await?;
     let office = Office { store: store.clone(), auth, clock, chance, rooms, users: Some(users) };
-    let metrics = Arc::new(Metrics::new(gateway.counters(), opened));
+    let metrics = Arc::new(Metrics::new(gateway.counters(), opened.clone()));
     let admin =
         AdminServer { office, metrics, health: health.clone(), tasks: tasks.clone(), stop: stop.clone() };
     open_admin(&admin, &config).await?;
@@ -100,6 +100,7 @@ pub(crate) async fn serve(mut config: Config) -> Result<()> {
         // What does not end in time is not durable, and was not acknowledged.
         let _ = timeout_at(deadline, tasks.wait()).await;
         actors.stop(deadline.saturating_duration_since(Instant::now())).await;
+        opened.close().await;
     };
     tokio::select! {
         () = stopping => tracing::info!("stopped"),

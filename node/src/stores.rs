@@ -48,6 +48,15 @@ impl Opened {
         }
     }
 
+    /// Finishes what the store has begun, and ends it; what is asked of it later is refused. To be called at the end of a
+    /// server, since some task may still hold the store then, and nobody waits for the last of them.
+    pub(crate) async fn close(self) {
+        let Self::Sqlite(store) = self else { return };
+        if tokio::task::spawn_blocking(move || store.close()).await.is_err() {
+            tracing::error!("closing the store panicked");
+        }
+    }
+
     /// What the parts work with.
     pub(crate) fn store(&self) -> Arc<dyn Store> {
         match self {

@@ -38,7 +38,7 @@ impl Ownership {
 ///
 /// # Errors
 /// [`ClaimError::Contended`] when the room is not any more as it was handed over, and the store's errors. In each case
-/// [`super::claim`] is the way on.
+/// [`super::claim()`] is the way on.
 pub async fn take_over(log: &dyn RoomLog, from: HandOver, nonce: u128) -> Result<Ownership, ClaimError> {
     let HandOver { room, bucket, epoch: old, last_seq, member_seq } = from;
     let epoch = old + 1;
