@@ -78,6 +78,9 @@ pub(crate) enum AudienceMessage {
     Panic,
 }
 
+/// Stays in this process.
+impl ractor::Message for AudienceMessage {}
+
 type AudienceMap = Children<RoomId, AudienceMessage, Arc<AtomicUsize>>;
 
 /// All audiences of this node. Cheap to clone.

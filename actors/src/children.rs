@@ -152,7 +152,9 @@ where
         let (actor, failure) = match event {
             SupervisionEvent::ActorTerminated(actor, _, _) => (actor, None),
             SupervisionEvent::ActorFailed(actor, error) => (actor, Some(error)),
-            SupervisionEvent::ActorStarted(_) | SupervisionEvent::ProcessGroupChanged(_) => return Ok(()),
+            SupervisionEvent::ActorStarted(_)
+            | SupervisionEvent::ProcessGroupChanged(_)
+            | SupervisionEvent::PidLifecycleEvent(_) => return Ok(()),
         };
         let failed = failure.is_some();
         if let Some(key) = self.children.ended(actor.get_id(), failed) {
@@ -195,3 +197,6 @@ impl Actor for Parent {
 
 /// Supervisors are told nothing; children's ends come as events.
 pub(crate) enum SupervisorMessage {}
+
+/// Stays in this process.
+impl ractor::Message for SupervisorMessage {}

@@ -44,6 +44,9 @@ pub(crate) enum HeadsMessage {
     Round,
 }
 
+/// Stays in this process.
+impl ractor::Message for HeadsMessage {}
+
 /// A room as one user sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct RoomView {

@@ -26,6 +26,7 @@ mod children;
 mod heads;
 #[cfg(test)]
 mod live_tests;
+pub mod peers;
 mod presence;
 mod room;
 pub mod rooms;
@@ -37,6 +38,7 @@ mod user;
 pub mod users;
 pub mod world;
 
+pub use peers::{PeerId, Peers};
 pub use rooms::Rooms;
 pub use session::{Encode, Notice, Outbox, Session};
 pub use start::Actors;

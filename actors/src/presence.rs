@@ -43,6 +43,9 @@ pub(crate) enum PresenceMessage {
     Round,
 }
 
+/// Stays in this process.
+impl ractor::Message for PresenceMessage {}
+
 /// What a watcher may see of somebody.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Visible {

@@ -73,6 +73,9 @@ pub(crate) enum RoomMessage {
     Panic,
 }
 
+/// Stays in this process.
+impl ractor::Message for RoomMessage {}
+
 /// A command with the way to answer it.
 pub(crate) struct CommandRequest {
     pub(crate) by: UserId,

@@ -40,6 +40,9 @@ pub(crate) enum UserMessage {
     Panic,
 }
 
+/// Stays in this process.
+impl ractor::Message for UserMessage {}
+
 /// The actor.
 pub(crate) struct User {
     pub(crate) id: UserId,
