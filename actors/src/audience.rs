@@ -10,7 +10,7 @@ mod tail;
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -21,6 +21,10 @@ use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, MessagingErr};
 use crate::{
     Encode, Notice, World,
     children::{Child, Children},
+    mesh::{
+        Mesh,
+        wire::{AckTold, Bits, PeerMessage},
+    },
     room::{
         ReplyTo,
         state::{Admit, Delivery},
@@ -61,6 +65,8 @@ pub(crate) enum AudienceMessage {
     Deliver { epoch: u64, delivery: Box<Delivery> },
     /// A group was committed that is too much to queue.
     Skip { head: Seq, acks: Vec<(ReplyTo, Ack)> },
+    /// The room has come so far, and all of that was sent here.
+    Heard { epoch: u64, head: Seq },
     /// Somebody types.
     Typing(UserId),
     /// Entries below this one are kept no more.
@@ -81,7 +87,16 @@ pub(crate) enum AudienceMessage {
 /// Stays in this process.
 impl ractor::Message for AudienceMessage {}
 
-type AudienceMap = Children<RoomId, AudienceMessage, Arc<AtomicUsize>>;
+type AudienceMap = Children<RoomId, AudienceMessage, Arc<Gauge>>;
+
+/// What others see of an audience.
+#[derive(Debug, Default)]
+pub(crate) struct Gauge {
+    /// Bytes in the mailbox.
+    waiting: AtomicUsize,
+    /// The newest entry that was flushed.
+    head: AtomicU64,
+}
 
 /// All audiences of this node. Cheap to clone.
 #[derive(Clone)]
@@ -89,6 +104,7 @@ pub(crate) struct Audiences {
     pub(crate) map: Arc<AudienceMap>,
     pub(crate) supervisor: ActorCell,
     pub(crate) world: World,
+    pub(crate) mesh: Arc<Mesh>,
 }
 
 impl Audiences {
@@ -99,11 +115,12 @@ impl Audiences {
 
     /// The audience of a room, which is told how the room stands.
     pub(crate) fn start(&self, room: RoomId, hello: Hello) -> Option<AudienceLink> {
-        let waiting = Arc::new(AtomicUsize::new(0));
+        let gauge = Arc::new(Gauge::default());
+        gauge.head.store(hello.head, Ordering::Relaxed);
         let mut first = Some(hello);
         let child = self.map.get_or_spawn(room, &self.supervisor, || {
-            let arguments = (first.take().expect("made once"), Arc::clone(&waiting));
-            (Audience { room, world: self.world.clone(), map: Arc::clone(&self.map) }, arguments, waiting)
+            let arguments = (first.take().expect("made once"), Arc::clone(&gauge));
+            (Audience { room, world: self.world.clone(), map: Arc::clone(&self.map) }, arguments, gauge)
         });
         let link = AudienceLink(child.ok()?);
         if let Some(hello) = first {
@@ -132,17 +149,39 @@ impl Audiences {
         }
     }
 
+    /// A room's actor failed: what was sent to it may be lost, wherever it came from.
+    pub(crate) fn room_failed(&self, room: RoomId) {
+        self.room_ended(room);
+        for peer in self.mesh.interest.of(room) {
+            // Lost: sessions ask again after a while.
+            let _ = self.mesh.tell(peer, &PeerMessage::Ended { room: Bits(room) });
+        }
+    }
+
     /// Acknowledges to somebody who need not hear the room.
     pub(crate) fn answer(&self, to: ReplyTo, ack: Ack) {
         match to {
             ReplyTo::Once(reply) => _ = reply.send(Ok((ack.seq, ack.at))),
-            ReplyTo::Session { session, .. } => flight::answer(&*self.world.encode, &session, ack),
+            ReplyTo::Session { session, attempt } => match session.outbox.peer() {
+                None => flight::answer(&*self.world.encode, &session, ack),
+                Some(peer) => {
+                    let acks = vec![AckTold::new(session.id, attempt, &ack)];
+                    // Lost: the session asks again.
+                    let _ = self.mesh.tell(peer, &PeerMessage::Acks { room: Bits(ack.room), acks });
+                }
+            },
         }
+    }
+
+    /// Every room that is heard here, and how far.
+    pub(crate) fn heads(&self) -> Vec<(RoomId, Seq)> {
+        let audiences = self.map.all().into_iter();
+        audiences.map(|(room, audience)| (room, audience.extra.head.load(Ordering::Relaxed))).collect()
     }
 }
 
 /// A room's way to its audience on one node.
-pub(crate) struct AudienceLink(Arc<Child<AudienceMessage, Arc<AtomicUsize>>>);
+pub(crate) struct AudienceLink(Arc<Child<AudienceMessage, Arc<Gauge>>>);
 
 impl AudienceLink {
     pub(crate) fn hello(&self, hello: Hello) {
@@ -162,9 +201,9 @@ impl AudienceLink {
     /// Gives the group back when the audience has ended.
     pub(crate) fn deliver(&self, epoch: u64, delivery: Delivery) -> Result<(), Box<Delivery>> {
         let bytes = bytes_of(&delivery);
-        let waiting = self.0.extra.fetch_add(bytes, Ordering::Relaxed);
+        let waiting = self.0.extra.waiting.fetch_add(bytes, Ordering::Relaxed);
         let message = if waiting > WAITING_BYTES {
-            self.0.extra.fetch_sub(bytes, Ordering::Relaxed);
+            self.0.extra.waiting.fetch_sub(bytes, Ordering::Relaxed);
             let head = delivery.entries.last().map_or(0, |entry| entry.seq);
             AudienceMessage::Skip { head, acks: delivery.acks }
         } else {
@@ -187,6 +226,10 @@ impl AudienceLink {
         let _ = self.0.actor.cast(AudienceMessage::ForgetWords(user)); // it ended: it holds nothing
     }
 
+    pub(crate) fn heard(&self, epoch: u64, head: Seq) {
+        let _ = self.0.actor.cast(AudienceMessage::Heard { epoch, head }); // it ended: nobody is in it
+    }
+
     pub(crate) fn typing(&self, user: UserId) {
         let _ = self.0.actor.cast(AudienceMessage::Typing(user)); // it ended: nobody is in it
     }
@@ -207,8 +250,7 @@ pub(crate) struct Audience {
 /// What the actor keeps between messages.
 pub(crate) struct AudienceActor {
     state: AudienceState,
-    /// Bytes in the mailbox, shared with those who fill it.
-    waiting: Arc<AtomicUsize>,
+    gauge: Arc<Gauge>,
     collected: usize,
     flush_is_due: bool,
     rest_until: Instant,
@@ -217,16 +259,16 @@ pub(crate) struct AudienceActor {
 impl Actor for Audience {
     type Msg = AudienceMessage;
     type State = AudienceActor;
-    type Arguments = (Hello, Arc<AtomicUsize>);
+    type Arguments = (Hello, Arc<Gauge>);
 
     async fn pre_start(
         &self,
         _: ActorRef<AudienceMessage>,
-        (hello, waiting): (Hello, Arc<AtomicUsize>),
+        (hello, gauge): (Hello, Arc<Gauge>),
     ) -> Result<AudienceActor, ActorProcessingErr> {
         let encode: Arc<dyn Encode> = Arc::clone(&self.world.encode);
         let state = AudienceState::new(self.room, encode, hello);
-        Ok(AudienceActor { state, waiting, collected: 0, flush_is_due: false, rest_until: Instant::now() })
+        Ok(AudienceActor { state, gauge, collected: 0, flush_is_due: false, rest_until: Instant::now() })
     }
 
     async fn handle(
@@ -238,6 +280,11 @@ impl Actor for Audience {
         match message {
             AudienceMessage::Deliver { epoch, delivery } => {
                 actor.collected += bytes_of(&delivery);
+                if let Some(upto) = actor.state.lacks(epoch, &delivery) {
+                    // A group was lost between two nodes.
+                    actor.flush().await;
+                    actor.state.skip(upto, Vec::new());
+                }
                 actor.state.collect(epoch, *delivery);
                 actor.schedule(&myself);
             }
@@ -263,6 +310,10 @@ impl Actor for Audience {
                 actor.flush().await;
                 actor.state.skip(head, acks);
             }
+            AudienceMessage::Heard { epoch, head } => {
+                actor.flush().await;
+                actor.state.heard(epoch, head);
+            }
             AudienceMessage::Leave(session) => actor.state.leave(session),
             AudienceMessage::Typing(user) => actor.state.typing(user),
             AudienceMessage::Forget { below } => actor.state.forget(below),
@@ -278,6 +329,7 @@ impl Actor for Audience {
             #[cfg(test)]
             AudienceMessage::Panic => panic!("asked to fail"),
         }
+        actor.gauge.head.store(actor.state.head(), Ordering::Relaxed);
         Ok(())
     }
 
@@ -312,7 +364,7 @@ impl AudienceActor {
             }
             self.state.land(flight);
         }
-        self.waiting.fetch_sub(std::mem::take(&mut self.collected), Ordering::Relaxed);
+        self.gauge.waiting.fetch_sub(std::mem::take(&mut self.collected), Ordering::Relaxed);
     }
 
     /// After a fan-out that took *t*, an audience that finds more waiting rests until `pacing` × *t* have passed: a busy

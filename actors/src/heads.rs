@@ -3,7 +3,10 @@
 //! One actor a node knows which sessions belong to members of which room, so a message in a large room costs one cast
 //! here, not one a member. It also keeps the read marks that unread counts are reckoned with.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use protocol::{
     ErrorCode, RoomId, Seq, ServerFrame, SessionId, UserId,
@@ -14,11 +17,18 @@ use store::members::MemberState;
 
 use crate::{
     World,
+    mesh::{
+        Mesh,
+        wire::{Bits, PeerMessage},
+    },
+    peers::Worth,
     session::{Class, Session},
 };
 
 /// Time between two rounds of news.
 const ROUND: std::time::Duration = std::time::Duration::from_secs(1);
+/// Rooms in one message to another node: some 50 KB.
+const TOLD_AT_ONCE: usize = 2_000;
 
 /// The handle. Cheap to clone.
 #[derive(Clone)]
@@ -34,8 +44,8 @@ pub(crate) enum HeadsMessage {
     Disconnect { user: UserId, session: SessionId },
     /// It hears this room whole, or no more.
     Open { session: SessionId, room: RoomId, open: bool },
-    /// A room has come this far.
-    Moved { room: RoomId, head: Seq },
+    /// A room has come this far; it lives here, or elsewhere.
+    Moved { room: RoomId, head: Seq, here: bool },
     /// Somebody has read this far.
     Read { user: UserId, room: RoomId, seq: Seq },
     /// Somebody's place in a room changed.
@@ -78,7 +88,12 @@ impl Heads {
     }
 
     pub(crate) fn moved(&self, room: RoomId, head: Seq) {
-        self.tell(HeadsMessage::Moved { room, head });
+        self.tell(HeadsMessage::Moved { room, head, here: true });
+    }
+
+    /// Another node says how far a room of its has come.
+    pub(crate) fn moved_elsewhere(&self, room: RoomId, head: Seq) {
+        self.tell(HeadsMessage::Moved { room, head, here: false });
     }
 
     pub(crate) fn read(&self, user: UserId, room: RoomId, seq: Seq) {
@@ -97,6 +112,8 @@ pub(crate) struct HeadsState {
     users: HashMap<UserId, Vec<SessionId>>,
     rooms: HashMap<RoomId, Watched>,
     news: HashSet<RoomId>,
+    /// Rooms of this node that have moved since the other nodes were told. At most those that are active here.
+    for_others: HashMap<RoomId, Seq>,
 }
 
 struct Watcher {
@@ -275,9 +292,19 @@ fn head_of(room: RoomId, head: Seq, mark: Seq) -> Head {
 /// The actor.
 pub(crate) struct HeadsActor {
     pub(crate) world: World,
+    pub(crate) mesh: Arc<Mesh>,
 }
 
 impl HeadsActor {
+    /// Every node is told of every room that moved, whoever wants to know there: 25 bytes a room, node and second, where
+    /// an interest kept for every member of every room would cost memory on all of them.
+    fn tell_others(&self, moved: impl Iterator<Item = (RoomId, Seq)>) {
+        let moved: Vec<_> = moved.map(|(room, head)| (Bits(room), head)).collect();
+        for rooms in moved.chunks(TOLD_AT_ONCE) {
+            self.mesh.tell_all(Worth::Droppable, &PeerMessage::Heads { rooms: rooms.to_vec() });
+        }
+    }
+
     fn push(&self, session: &Session, frame: &ServerFrame, class: Class) {
         let bytes = self.world.encode.encode(frame, session.outbox.encoding());
         let _ = session.outbox.push(&[bytes], class); // full: the next news says more
@@ -313,7 +340,12 @@ impl Actor for HeadsActor {
             }
             HeadsMessage::Disconnect { user, session } => state.disconnect(user, session),
             HeadsMessage::Open { session, room, open } => state.open(session, room, open),
-            HeadsMessage::Moved { room, head } => state.moved(room, head),
+            HeadsMessage::Moved { room, head, here } => {
+                state.moved(room, head);
+                if here && self.mesh.peers().is_some() {
+                    state.for_others.insert(room, head);
+                }
+            }
             HeadsMessage::Member { user, room, state: place, head } => {
                 for (session, frame) in state.member(user, room, place, head) {
                     self.push(&session, &frame, Class::Answer);
@@ -326,6 +358,7 @@ impl Actor for HeadsActor {
                 }
             }
             HeadsMessage::Round => {
+                self.tell_others(state.for_others.drain());
                 for (session, heads) in state.round() {
                     self.push(&session, &ServerFrame::Heads(HeadsFrame { rooms: heads }), Class::Ephemeral);
                 }

@@ -6,7 +6,8 @@
 //! * [`rooms`]: the handle to every room, wherever it lives; `room` puts its messages in order;
 //! * `audience`: the sessions of this node that hear a room;
 //! * [`users`]: the handle to every connected user; `user` knows their sessions and status;
-//! * `presence` and `heads`: who is there, and how far rooms have come that are not open.
+//! * `presence` and `heads`: who is there, and how far rooms have come that are not open;
+//! * [`peers`]: what a cluster gives; `mesh`: rooms and users on other nodes.
 //!
 //! ```text
 //!   root ─┬─ rooms ───── room …        one writer a room: orders, appends, admits
@@ -26,6 +27,7 @@ mod children;
 mod heads;
 #[cfg(test)]
 mod live_tests;
+mod mesh;
 pub mod peers;
 mod presence;
 mod room;
@@ -38,6 +40,7 @@ mod user;
 pub mod users;
 pub mod world;
 
+pub use mesh::inbound::Inbound;
 pub use peers::{PeerId, Peers};
 pub use rooms::Rooms;
 pub use session::{Encode, Notice, Outbox, Session};

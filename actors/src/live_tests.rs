@@ -52,7 +52,7 @@ impl Chance for Counter {
 }
 
 #[derive(Default)]
-struct Recorder {
+pub(crate) struct Recorder {
     frames: Mutex<Vec<ServerFrame>>,
     notices: Mutex<Vec<Notice>>,
 }
@@ -78,7 +78,7 @@ impl Outbox for Recorder {
 }
 
 impl Recorder {
-    fn texts(&self) -> Vec<String> {
+    pub(crate) fn texts(&self) -> Vec<String> {
         let frames = self.frames.lock().unwrap();
         let entries = frames.iter().filter_map(|frame| match frame {
             ServerFrame::Entries(entries) => Some(&entries.entries),
@@ -88,11 +88,15 @@ impl Recorder {
         messages.filter_map(|entry| Some(entry.body.as_ref()?.as_json().to_owned())).collect()
     }
 
-    fn has(&self, wanted: impl Fn(&ServerFrame) -> bool) -> bool {
-        self.frames.lock().unwrap().iter().any(wanted)
+    pub(crate) fn has(&self, wanted: impl Fn(&ServerFrame) -> bool) -> bool {
+        self.count(wanted) > 0
     }
 
-    fn noticed(&self, wanted: impl Fn(&Notice) -> bool) -> bool {
+    pub(crate) fn count(&self, wanted: impl Fn(&ServerFrame) -> bool) -> usize {
+        self.frames.lock().unwrap().iter().filter(|frame| wanted(frame)).count()
+    }
+
+    pub(crate) fn noticed(&self, wanted: impl Fn(&Notice) -> bool) -> bool {
         self.notices.lock().unwrap().iter().any(wanted)
     }
 }
@@ -111,6 +115,7 @@ impl Tree {
             chance: counter,
             store: Arc::clone(&store) as _,
             encode: Arc::new(PlainJson),
+            peers: None,
             settings: Arc::new(settings),
         };
         Self { actors: Actors::start(world).await.unwrap(), store }
@@ -176,7 +181,7 @@ fn draft(n: u64, text: &str) -> Draft {
     }
 }
 
-async fn until(condition: impl Fn() -> bool) {
+pub(crate) async fn until(condition: impl Fn() -> bool) {
     let wait = async {
         while !condition() {
             tokio::time::sleep(Duration::from_millis(1)).await;

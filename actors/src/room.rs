@@ -1,7 +1,11 @@
 //! A room: the one place where its messages are put in order. [`state`] decides, this file acts.
 
+mod abroad;
+mod claiming;
 mod erasing;
+mod hearing;
 mod keeping;
+mod moving;
 pub(crate) mod queue;
 pub(crate) mod rights;
 pub(crate) mod ring;
@@ -17,19 +21,21 @@ use store::{
     erasure::{EraseError, Erased},
     log::{Turn, WriterMark},
     members::{MemberState, RoomRecord},
-    owner::{self, AppendEnd, Batch, ClaimError, Ownership},
-    retention::{self, Removed},
+    owner::{AppendEnd, Batch, HandOver, Ownership},
+    retention::Removed,
 };
 use telemetry::TraceContext;
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
+use self::{abroad::Abroad, claiming::Claim, moving::Moving};
 use crate::{
-    Notice, World,
+    Notice, PeerId, World,
     admission::Permit,
-    audience::{AudienceLink, Audiences, Hello},
+    audience::{AudienceLink, Audiences},
     heads::Heads,
+    mesh::{Mesh, Place},
     presence::{Presence, PresenceMessage},
-    rooms::{Command, NewRoom, Open, Retained, RoomMap},
+    rooms::{Command, NewRoom, Open, Retained, RoomMap, Rooms},
     session::{Refusal, Session},
 };
 use state::{Input, Opening, Output, Recent, Recovery, RoomState, Send, Target};
@@ -66,6 +72,16 @@ pub(crate) enum RoomMessage {
     Erase { user: UserId, reply: Answer<Erased> },
     /// The store has taken them out of a part of the log.
     ErasedPart(Result<Erased, EraseError>),
+    /// A node hears the room, as far as this.
+    Listen { peer: PeerId, head: Seq },
+    /// It hears it no more.
+    Unlisten(PeerId),
+    /// The room's last owner gives it to us.
+    TakeOver(HandOver),
+    /// The room is to go to another node, if it is placed there; the permit is one of few.
+    Yield { permit: Option<OwnedSemaphorePermit> },
+    /// It can go.
+    HandedOver(Result<HandOver, StoreError>),
     /// Nobody has used the room for a while.
     Retire,
     /// Fail, to see what happens then.
@@ -160,7 +176,9 @@ pub(crate) struct Claimed {
 pub(crate) enum ClaimFailure {
     /// There is none.
     NotFound,
-    /// Somebody else has it, or the store is away.
+    /// Somebody else claims it, too.
+    Contended,
+    /// The store is away.
     Unavailable(String),
 }
 
@@ -168,16 +186,29 @@ pub(crate) enum ClaimFailure {
 #[derive(Clone)]
 pub(crate) struct RoomContext {
     pub(crate) world: World,
+    pub(crate) mesh: Arc<Mesh>,
+    /// Claims that run at once.
+    pub(crate) claims: Arc<Semaphore>,
     pub(crate) audiences: Audiences,
     pub(crate) heads: Heads,
     pub(crate) presence: Presence,
     pub(crate) rooms: Arc<RoomMap>,
 }
 
+impl RoomContext {
+    /// Somebody's place in a room changed: so does what their sockets here see.
+    pub(crate) fn member_moved(&self, room: RoomId, user: UserId, state: MemberState, head: Seq) {
+        self.heads.member(user, room, state, head);
+        if state != MemberState::Joined {
+            self.presence.tell(PresenceMessage::Left(user));
+        }
+    }
+}
+
 /// The actor.
 pub(crate) struct Room {
     pub(crate) id: RoomId,
-    pub(crate) context: RoomContext,
+    pub(crate) rooms: Rooms,
 }
 
 /// What the actor keeps between messages.
@@ -186,6 +217,9 @@ pub(crate) struct RoomActor {
     audience: Option<AudienceLink>,
     /// The right to the append that is being decided on.
     turn: Option<Turn>,
+    abroad: Abroad,
+    /// Where the room is going, while it is.
+    moving: Option<Moving>,
 }
 
 enum Phase {
@@ -195,6 +229,8 @@ enum Phase {
     Claiming(Vec<Input>),
     /// `ownership` is away while an append is on its way.
     Serving { state: Box<RoomState>, ownership: Option<Box<Ownership>> },
+    /// The room is being handed over.
+    Leaving,
     /// Nothing is accepted any more.
     Ended,
 }
@@ -205,7 +241,13 @@ impl Actor for Room {
     type Arguments = ();
 
     async fn pre_start(&self, _: ActorRef<RoomMessage>, (): ()) -> Result<RoomActor, ActorProcessingErr> {
-        Ok(RoomActor { phase: Phase::Asleep, audience: None, turn: None })
+        Ok(RoomActor {
+            phase: Phase::Asleep,
+            audience: None,
+            turn: None,
+            abroad: Abroad::default(),
+            moving: None,
+        })
     }
 
     async fn handle(
@@ -216,7 +258,10 @@ impl Actor for Room {
     ) -> Result<(), ActorProcessingErr> {
         match message {
             RoomMessage::Open(opening) => self.take(&myself, actor, Input::Open(*opening)),
-            RoomMessage::Send(send) => self.take(&myself, actor, Input::Send(*send)),
+            RoomMessage::Send(send) => {
+                actor.abroad.speaks(&send.reply);
+                self.take(&myself, actor, Input::Send(*send));
+            }
             RoomMessage::Command(request) => {
                 let CommandRequest { by, command, reply, trace } = *request;
                 self.take(&myself, actor, Input::Command { by, command, reply, trace });
@@ -237,6 +282,11 @@ impl Actor for Room {
             RoomMessage::RetainedPart(part) => self.take(&myself, actor, Input::Retained(part)),
             RoomMessage::Erase { user, reply } => self.take(&myself, actor, Input::Erase { user, reply }),
             RoomMessage::ErasedPart(part) => self.take(&myself, actor, Input::Erased(part)),
+            RoomMessage::Listen { peer, head } => self.listens(&myself, actor, peer, head),
+            RoomMessage::Unlisten(peer) => actor.abroad.unlisten(peer),
+            RoomMessage::TakeOver(from) => self.take_over(&myself, actor, from),
+            RoomMessage::Yield { permit } => self.yield_room(&myself, actor, permit),
+            RoomMessage::HandedOver(result) => self.handed_over(&myself, actor, result),
             RoomMessage::Retire => self.retire_if_idle(&myself, actor),
             #[cfg(test)]
             RoomMessage::Panic => panic!("asked to fail"),
@@ -248,23 +298,30 @@ impl Actor for Room {
 impl Room {
     /// Hands the state something to decide, now or once the room is ours.
     fn take(&self, myself: &ActorRef<RoomMessage>, actor: &mut RoomActor, input: Input) {
+        if let Some(moving) = actor.moving.as_mut().filter(|_| input.is_asked()) {
+            return moving.held.push(input); // bounded by the room's admission
+        }
         match &mut actor.phase {
             Phase::Asleep => {
-                self.claim(myself, input.creates());
+                self.claim(myself, Claim::new(input.creates()));
                 actor.phase = Phase::Claiming(vec![input]);
             }
             Phase::Claiming(waiting) => waiting.push(input),
             Phase::Serving { .. } => self.decide(myself, actor, input),
-            Phase::Ended => self.refuse(input, &ended()),
+            Phase::Leaving | Phase::Ended if input.is_asked() => self.ask_elsewhere(vec![input]),
+            Phase::Leaving | Phase::Ended => {}
         }
     }
 
     fn decide(&self, myself: &ActorRef<RoomMessage>, actor: &mut RoomActor, input: Input) {
         let Phase::Serving { state, .. } = &mut actor.phase else { return };
         let mut outputs = Vec::new();
-        state.handle(input, self.context.world.clock.now(), &mut outputs);
+        state.handle(input, self.rooms.context.world.clock.now(), &mut outputs);
         for output in outputs {
             self.perform(myself, actor, output);
+        }
+        if actor.moving.is_some() {
+            self.go_if_idle(myself, actor);
         }
     }
 
@@ -275,7 +332,7 @@ impl Room {
             Output::LoadWriter(writer) => self.load_writer(myself, writer),
             Output::LoadTarget { writer, target } => self.load_target(myself, writer, target),
             Output::Deliver(delivery) => self.deliver(actor, delivery),
-            Output::Ack { to, ack } => self.context.audiences.answer(to, ack),
+            Output::Ack { to, ack } => self.rooms.context.audiences.answer(to, ack),
             Output::Refuse { to, writer, n, refusal } => refuse_send(self.id, to, writer, n, refusal),
             Output::Done { to, result } => to.send(result),
             Output::Page { to, page } => _ = to.send(page),
@@ -283,18 +340,13 @@ impl Room {
             Output::Forget { below } => self.forget(actor, below),
             Output::Retained { to, result } => to.send(result),
             Output::Erase { user, after, upto } => self.erase(myself, actor, user, after, upto),
-            Output::ForgetWords { user } => self.forget_words(user),
+            Output::ForgetWords { user } => self.forget_words(actor, user),
             Output::Erased { to, result } => to.send(result),
             Output::Admit(admit) => self.admit(actor, admit),
             Output::Shut { session, id, code } => {
                 session.outbox.notify(Notice::Shut { room: self.id, id, code });
             }
-            Output::Member { user, state, head } => {
-                self.context.heads.member(user, self.id, state, head);
-                if state != MemberState::Joined {
-                    self.context.presence.tell(PresenceMessage::Left(user));
-                }
-            }
+            Output::Member { user, state, head } => self.member_moved(user, state, head),
             Output::Retire => self.retire(myself, actor),
         }
     }
@@ -302,10 +354,13 @@ impl Room {
 
 /// Talking to the store: each question is a task that tells the room its answer.
 impl Room {
-    fn claim(&self, myself: &ActorRef<RoomMessage>, creates: bool) {
-        let (world, id, myself) = (self.context.world.clone(), self.id, myself.clone());
+    fn claim(&self, myself: &ActorRef<RoomMessage>, claim: Claim) {
+        let (context, id, myself) = (self.rooms.context.clone(), self.id, myself.clone());
         tokio::spawn(async move {
-            let result = claim(&world, id, creates).await;
+            let result = {
+                let _one = context.claims.acquire().await;
+                claim.run(&context.world, id).await
+            };
             // The room may have ended meanwhile.
             let _ = myself.cast(RoomMessage::Claimed(Box::new(result)));
         });
@@ -319,11 +374,11 @@ impl Room {
     ) {
         let waiting = match std::mem::replace(&mut actor.phase, Phase::Ended) {
             Phase::Claiming(waiting) => waiting,
-            Phase::Asleep | Phase::Serving { .. } | Phase::Ended => Vec::new(),
+            Phase::Asleep | Phase::Serving { .. } | Phase::Leaving | Phase::Ended => Vec::new(),
         };
         if matches!(result, Err(ClaimFailure::NotFound)) && waiting.iter().any(Input::creates) {
             // Somebody asked for it before somebody else made it.
-            self.claim(myself, true);
+            self.claim(myself, Claim::new(true));
             actor.phase = Phase::Claiming(waiting);
             return;
         }
@@ -331,10 +386,7 @@ impl Room {
             Ok(Claimed { ownership, recovery }) => {
                 let state = Box::new(RoomState::new(self.id, recovery));
                 tracing::debug!(room.id = %self.id, epoch = state.epoch(), head = state.head(), "room claimed");
-                if let Some(link) = self.context.audiences.existing(self.id) {
-                    link.hello(self.hello(&state));
-                    actor.audience = Some(link);
-                }
+                self.greet_all(actor, &state);
                 let looks_back = state::may_have_old_buckets(ownership.head());
                 actor.phase = Phase::Serving { state, ownership: Some(Box::new(ownership)) };
                 if looks_back {
@@ -343,10 +395,21 @@ impl Room {
                 for input in waiting {
                     self.take(myself, actor, input);
                 }
+                if actor.moving.is_some() {
+                    self.go_if_idle(myself, actor);
+                }
+            }
+            Err(ClaimFailure::Contended) if self.rooms.context.mesh.place_of_room(self.id) != Place::Here => {
+                self.retire(myself, actor);
+                self.ask_elsewhere(waiting);
             }
             Err(failure) => {
                 let refusal = match failure {
                     ClaimFailure::NotFound => Refusal::new(ErrorCode::NotFound, "no such room"),
+                    ClaimFailure::Contended => {
+                        tracing::warn!(room.id = %self.id, "room not claimed: another owner claims it");
+                        Refusal::new(ErrorCode::Unavailable, "the room moves").retry_after(200)
+                    }
                     ClaimFailure::Unavailable(reason) => {
                         tracing::warn!(room.id = %self.id, reason, "room not claimed");
                         Refusal::new(ErrorCode::Unavailable, "the store is away").retry_after(1_000)
@@ -359,7 +422,7 @@ impl Room {
     }
 
     fn ask_turn(&self, myself: &ActorRef<RoomMessage>, actor: &mut RoomActor) {
-        let store = Arc::clone(&self.context.world.store);
+        let store = Arc::clone(&self.rooms.context.world.store);
         if let Some(turn) = store.turn_now() {
             return self.turn(myself, actor, turn);
         }
@@ -383,7 +446,7 @@ impl Room {
     ) {
         let Phase::Serving { ownership, .. } = &mut actor.phase else { return };
         let owned = ownership.take().expect("the state has one append in flight at most");
-        let (world, myself) = (self.context.world.clone(), myself.clone());
+        let (world, myself) = (self.rooms.context.world.clone(), myself.clone());
         let batch = Batch { rows, write_id: world.chance.bits(), derived };
         let turn = actor.turn.take();
         tokio::spawn(async move {
@@ -422,13 +485,13 @@ impl Room {
         }
         if !is_owner {
             // Whoever waits for an answer asks the next owner.
-            self.context.audiences.room_ended(self.id);
             self.retire(myself, actor);
+            self.tell_ended(actor);
         }
     }
 
     fn load_writer(&self, myself: &ActorRef<RoomMessage>, writer: WriterId) {
-        let (store, id, myself) = (Arc::clone(&self.context.world.store), self.id, myself.clone());
+        let (store, id, myself) = (Arc::clone(&self.rooms.context.world.store), self.id, myself.clone());
         tokio::spawn(async move {
             let mark = store.writer_mark(id, writer).await;
             let _ = myself.cast(RoomMessage::WriterLoaded { writer, mark });
@@ -436,7 +499,7 @@ impl Room {
     }
 
     fn load_target(&self, myself: &ActorRef<RoomMessage>, writer: WriterId, target: Seq) {
-        let (store, id, myself) = (Arc::clone(&self.context.world.store), self.id, myself.clone());
+        let (store, id, myself) = (Arc::clone(&self.rooms.context.world.store), self.id, myself.clone());
         tokio::spawn(async move {
             let found = target_of(&*store, id, target).await;
             let _ = myself.cast(RoomMessage::TargetLoaded { writer, target, found });
@@ -454,91 +517,6 @@ async fn target_of(store: &dyn Store, id: RoomId, target: Seq) -> Result<Option<
     }))
 }
 
-async fn claim(world: &World, id: RoomId, creates: bool) -> Result<Claimed, ClaimFailure> {
-    let store: &dyn Store = &*world.store;
-    let unavailable = |error: StoreError| ClaimFailure::Unavailable(error.to_string());
-    // An id that nobody has made a room of leaves no trace in the store.
-    let known = store.room(id).await.map_err(unavailable)?.is_some()
-        || store.statics(id, 0).await.map_err(unavailable)?.is_some();
-    if !known && !creates {
-        return Err(ClaimFailure::NotFound);
-    }
-    let mut nonces = || world.chance.bits();
-    let recovered = owner::claim(store, id, &mut nonces).await.map_err(|error| match error {
-        ClaimError::Contended => ClaimFailure::Unavailable("another owner claims it".to_owned()),
-        ClaimError::Store(error) => unavailable(error),
-    })?;
-    let ownership = recovered.ownership;
-    let roster =
-        store::reader::owners_roster(store, id, ownership.member_seq()).await.map_err(unavailable)?;
-    if roster.is_none() && !creates {
-        return Err(ClaimFailure::NotFound);
-    }
-    let first_kept = retention::first_kept(store, id, ownership.head()).await.map_err(unavailable)?;
-    let deleted =
-        store::reader::deleted(store, id, &recovered.rows, ownership.head()).await.map_err(unavailable)?;
-    let recovery = Recovery {
-        epoch: ownership.epoch(),
-        log_head: ownership.head(),
-        rows: recovered.rows,
-        marks: recovered.marks,
-        roster,
-        deleted,
-        first_kept,
-    };
-    Ok(Claimed { ownership, recovery })
-}
-
-/// Who hears it.
-impl Room {
-    fn hello(&self, state: &RoomState) -> Hello {
-        Hello {
-            epoch: state.epoch(),
-            incarnation: state.incarnation(),
-            head: state.head(),
-            recent: state.recent().cloned().collect(),
-        }
-    }
-
-    fn deliver(&self, actor: &mut RoomActor, delivery: state::Delivery) {
-        let Phase::Serving { state, .. } = &actor.phase else { return };
-        self.context.heads.moved(self.id, state.head());
-        let undelivered = match &actor.audience {
-            Some(link) => link.deliver(state.epoch(), delivery).err(),
-            None => Some(Box::new(delivery)),
-        };
-        if let Some(delivery) = undelivered {
-            actor.audience = None; // it ended, or nobody listens: only those who wait for an answer are told
-            delivery.acks.into_iter().for_each(|(to, ack)| self.context.audiences.answer(to, ack));
-        }
-    }
-
-    fn admit(&self, actor: &mut RoomActor, admit: state::Admit) {
-        let Phase::Serving { state, .. } = &actor.phase else { return };
-        let mut admit = Box::new(admit);
-        if let Some(link) = &actor.audience {
-            match link.admit(state.epoch(), admit) {
-                Ok(()) => return,
-                Err(back) => admit = back,
-            }
-        }
-        let hello = self.hello(state);
-        actor.audience = self.context.audiences.start(self.id, hello);
-        let left = match &actor.audience {
-            Some(link) => link.admit(state.epoch(), admit).err(),
-            None => Some(admit),
-        };
-        drop(left); // unanswered: the session is told to ask again
-    }
-
-    fn typing(&self, actor: &RoomActor, user: UserId) {
-        let Phase::Serving { state, .. } = &actor.phase else { return };
-        if let (Some(link), Ok(())) = (&actor.audience, state.may_read(user)) {
-            link.typing(user);
-        }
-    }
-}
-
 /// Ending.
 impl Room {
     fn retire_if_idle(&self, myself: &ActorRef<RoomMessage>, actor: &mut RoomActor) {
@@ -547,9 +525,10 @@ impl Room {
             Phase::Claiming(_) => false,
             // The content of an ephemeral room ends with its actor: it stays while somebody listens.
             Phase::Serving { state, .. } => {
-                let is_heard = || self.context.audiences.existing(self.id).is_some();
+                let is_heard = || self.rooms.is_heard(self.id) || actor.abroad.is_heard();
                 state.is_idle() && (state.durability() == Durability::Durable || !is_heard())
             }
+            Phase::Leaving => false,
         };
         if idle {
             self.retire(myself, actor);
@@ -559,7 +538,7 @@ impl Room {
     /// From now on the next use starts another actor. What is in the mailbox already is still answered.
     fn retire(&self, myself: &ActorRef<RoomMessage>, actor: &mut RoomActor) {
         actor.phase = Phase::Ended;
-        self.context.rooms.forget(self.id, myself.get_id());
+        self.rooms.context.rooms.forget(self.id, myself.get_id());
         let _ = myself.drain();
     }
 
@@ -586,10 +565,6 @@ impl Room {
             | Input::AppendRefused(_) => {}
         }
     }
-}
-
-fn ended() -> Refusal {
-    Refusal::new(ErrorCode::Unavailable, "the room restarts").retry_after(50)
 }
 
 fn refuse_send(room: RoomId, to: ReplyTo, writer: WriterId, n: u64, refusal: Refusal) {

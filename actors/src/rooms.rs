@@ -1,11 +1,14 @@
 //! The handle to every room. Says nothing about where a room lives.
 
+mod asking;
+mod placing;
+
 use std::{
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use protocol::{
@@ -16,31 +19,43 @@ use protocol::{
     server::Page,
 };
 use ractor::{ActorCell, MessagingErr};
+use serde::{Deserialize, Serialize};
 use store::{
     erasure::Erased,
     members::{InviteRecord, RoomRecord},
     reader::ReadError,
 };
 use telemetry::TraceContext;
-use tokio::sync::oneshot;
+use tokio::{sync::Semaphore, time::Instant};
 
 use crate::{
     admission::{Admission, Permit},
     audience::AudienceMessage,
     children::{Child, Children, Failing},
+    mesh::{
+        Place,
+        calls::{Answer, Request, unknown},
+        wire::{Bits, PeerMessage},
+    },
     room::{
-        Answer, CommandReply, CommandRequest, ReplyTo, Room, RoomContext, RoomMessage,
-        state::{Opening, Recent, Send, unavailable},
+        ReplyTo, Room, RoomContext, RoomMessage, Unanswered,
+        state::{Opening, unavailable},
     },
     session::{Refusal, Session},
 };
 
 /// What a request without a body counts for in a room's admission.
-const OPEN_BYTES: usize = 256;
+pub(crate) const OPEN_BYTES: usize = 256;
 /// Actors of one room that a message is offered to.
 const TRIES: usize = 3;
 /// How long a request waits for a room.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(10);
+/// How long a request waits that takes as long as it takes: a day's work of an operator's tool.
+const LONG_DEADLINE: Duration = Duration::from_secs(24 * 60 * 60);
+/// Between two tries of a request whose room is not where it was.
+const TRY_AGAIN: Duration = Duration::from_millis(50);
+/// Rooms that move to other nodes at once.
+pub(crate) const MOVING: usize = 256;
 
 /// Every room. Cheap to clone.
 #[derive(Clone)]
@@ -48,6 +63,8 @@ pub struct Rooms {
     pub(crate) context: RoomContext,
     pub(crate) supervisor: ActorCell,
     pub(crate) since: Instant,
+    /// The right to move; see [`MOVING`].
+    pub(crate) moving: Arc<Semaphore>,
 }
 
 /// A wish to hear a room whole.
@@ -68,7 +85,7 @@ pub struct Open {
 }
 
 /// Something to say.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Draft {
     /// Who says it.
     pub user: UserId,
@@ -83,11 +100,12 @@ pub struct Draft {
     /// The content.
     pub body: Body,
     /// The trace.
+    #[serde(skip)]
     pub trace: TraceContext,
 }
 
 /// A room to make.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct NewRoom {
     /// Its id: random, or [`direct_room`].
     pub room: RoomId,
@@ -108,7 +126,7 @@ pub struct NewRoom {
 }
 
 /// What somebody wants done to a room or its members. Becomes an entry.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Command {
     /// Come in: a public room, as invited, or by this invitation.
     Join {
@@ -163,7 +181,7 @@ pub enum Command {
 }
 
 /// What letting old entries go came to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Retained {
     /// The oldest entry that is kept.
     pub first: Seq,
@@ -198,6 +216,16 @@ impl Rooms {
     /// # Errors
     /// When the room has too much to do.
     pub fn open(&self, open: Open) -> Result<(), Refusal> {
+        let at = match self.place(open.room) {
+            Place::Here => None,
+            Place::At(peer) => Some(Some(peer)),
+            Place::Unknown => Some(None),
+        };
+        if let Some(at) = at {
+            let unanswered = Unanswered::new(&open);
+            self.open_at(at, (open, unanswered));
+            return Ok(());
+        }
         self.tell(open.room, OPEN_BYTES, |permit| {
             RoomMessage::Open(Box::new(Opening::new(open, Some(permit))))
         })
@@ -212,6 +240,7 @@ impl Rooms {
     /// Hear it no more.
     pub fn close(&self, room: RoomId, session: SessionId) {
         self.context.audiences.leave(room, session);
+        self.context.mesh.ports.leave(room, session);
     }
 
     /// Say something. `attempt` counts the session's own tries of this `(room, writer, n)`, from 1, and comes back with
@@ -220,8 +249,16 @@ impl Rooms {
     /// # Errors
     /// When the room has too much to do: the same refusal that a notice would bring.
     pub fn send(&self, room: RoomId, draft: Draft, session: &Session, attempt: u32) -> Result<(), Refusal> {
-        let reply = ReplyTo::Session { session: session.clone(), attempt };
-        self.say(room, draft, reply)
+        let at = match self.place(room) {
+            Place::Here => {
+                return self.say(room, draft, ReplyTo::Session { session: session.clone(), attempt });
+            }
+            Place::At(peer) => Some(peer),
+            Place::Unknown => None,
+        };
+        let mesh = &self.context.mesh;
+        mesh.ports.send(mesh, at, room, session, (&draft, attempt), Instant::now());
+        Ok(())
     }
 
     /// Say something, and wait for the answer (REST). At most 10 s; then `unknown`, not definite.
@@ -229,22 +266,25 @@ impl Rooms {
     /// # Errors
     /// Why it is not in the room.
     pub async fn post(&self, room: RoomId, draft: Draft) -> Result<(Seq, Millis), Refusal> {
-        let (reply, answer) = oneshot::channel();
-        self.say(room, draft, ReplyTo::Once(reply))?;
-        answered(answer).await
-    }
-
-    fn say(&self, room: RoomId, draft: Draft, reply: ReplyTo) -> Result<(), Refusal> {
-        let bytes = draft.body.as_json().len();
-        self.tell(room, bytes, |permit| {
-            RoomMessage::Send(Box::new(Send { draft, reply, permit: Some(permit) }))
-        })
+        match self.ask(room, Request::Post(draft)).await? {
+            Answer::Posted(seq, at) => Ok((seq, at)),
+            _ => Err(unknown()),
+        }
     }
 
     /// The user is typing: tells those who have the room open. Nothing happens if the room is not active.
     pub fn typing(&self, room: RoomId, session: &Session) {
-        if let Some(child) = self.context.rooms.get(room) {
-            let _ = child.actor.cast(RoomMessage::Typing { user: session.user }); // it ended: it is typing
+        let user = session.user;
+        match self.place(room) {
+            Place::Here => {
+                if let Some(child) = self.context.rooms.get(room) {
+                    let _ = child.actor.cast(RoomMessage::Typing { user }); // it ended: it is typing
+                }
+            }
+            Place::At(peer) => {
+                self.context.mesh.hint(peer, &PeerMessage::Typing { room: Bits(room), user: Bits(user) });
+            }
+            Place::Unknown => {}
         }
     }
 
@@ -254,11 +294,7 @@ impl Rooms {
     /// # Errors
     /// Why it was not made.
     pub async fn create(&self, new: NewRoom) -> Result<RoomRecord, Refusal> {
-        let (reply, answer) = oneshot::channel();
-        self.tell(new.room, OPEN_BYTES, |permit| {
-            RoomMessage::Create(Box::new(new), CommandReply::new(reply, Some(permit)))
-        })?;
-        answered(answer).await
+        self.change(new.room, Request::Create(new)).await
     }
 
     /// Does something to a room or its members; gives the room as it is after it. Doing what is done already
@@ -267,16 +303,14 @@ impl Rooms {
     /// # Errors
     /// Why it was not done.
     pub async fn command(&self, room: RoomId, by: UserId, command: Command) -> Result<RoomRecord, Refusal> {
-        let (reply, answer) = oneshot::channel();
-        self.tell(room, OPEN_BYTES, |permit| {
-            RoomMessage::Command(Box::new(CommandRequest {
-                by,
-                command,
-                reply: CommandReply::new(reply, Some(permit)),
-                trace: TraceContext::NONE,
-            }))
-        })?;
-        answered(answer).await
+        self.change(room, Request::Command { by, command }).await
+    }
+
+    async fn change(&self, room: RoomId, request: Request) -> Result<RoomRecord, Refusal> {
+        match self.ask(room, request).await? {
+            Answer::Room(record) => Ok(*record),
+            _ => Err(unknown()),
+        }
     }
 
     /// Removes what the operator does not keep of a room, now. Rooms do so by themselves when they wake and when a bucket
@@ -285,9 +319,10 @@ impl Rooms {
     /// # Errors
     /// When the store is away, or the room ends meanwhile: what was removed stays so, and the next run goes on.
     pub async fn retain(&self, room: RoomId) -> Result<Retained, Refusal> {
-        let (reply, answer) = oneshot::channel();
-        self.tell(room, OPEN_BYTES, |permit| RoomMessage::Retain(Answer::new(reply, Some(permit))))?;
-        answer.await.unwrap_or_else(|_| Err(restarts()))
+        match self.ask(room, Request::Retain).await? {
+            Answer::Retained(retained) => Ok(retained),
+            _ => Err(restarts()),
+        }
     }
 
     /// Takes everything that a user has said out of a room: its log, and what room and listeners remember. Entries stay, as
@@ -296,12 +331,10 @@ impl Rooms {
     /// # Errors
     /// When the store is away, or the room ends or is lost meanwhile: what was erased stays so, ask again.
     pub async fn erase(&self, room: RoomId, user: UserId) -> Result<Erased, Refusal> {
-        let (reply, answer) = oneshot::channel();
-        self.tell(room, OPEN_BYTES, |permit| RoomMessage::Erase {
-            user,
-            reply: Answer::new(reply, Some(permit)),
-        })?;
-        answer.await.unwrap_or_else(|_| Err(restarts()))
+        match self.ask(room, Request::Erase { user }).await? {
+            Answer::Erased(erased) => Ok(erased),
+            _ => Err(restarts()),
+        }
     }
 
     /// A page of the log for this user, authorised and masked.
@@ -319,7 +352,11 @@ impl Rooms {
         let record = store.room(room).await.map_err(|error| unavailable(&error))?;
         let ephemeral = record.is_some_and(|record| record.durability == Durability::Ephemeral);
         if ephemeral {
-            return self.recent(user, room, from, limit).await;
+            let limit = limit.clamp(1, limits::PAGE_ENTRIES);
+            return match self.ask(room, Request::Recent { user, from, limit }).await? {
+                Answer::Page(page) => Ok(page),
+                _ => Err(restarts()),
+            };
         }
         store::reader::page(&**store, user, room, from, limit).await.map_err(|error| match error {
             ReadError::NotFound => Refusal::new(ErrorCode::NotFound, "no such room"),
@@ -329,26 +366,8 @@ impl Rooms {
         })
     }
 
-    async fn recent(
-        &self,
-        user: UserId,
-        room: RoomId,
-        from: Option<HistoryFrom>,
-        limit: usize,
-    ) -> Result<Page, Refusal> {
-        let (reply, answer) = oneshot::channel();
-        let limit = limit.clamp(1, limits::PAGE_ENTRIES);
-        self.tell(room, OPEN_BYTES, |permit| {
-            RoomMessage::Recent(Recent { user, from, limit, reply, _permit: Some(permit) })
-        })?;
-        match tokio::time::timeout(ANSWER_DEADLINE, answer).await {
-            Ok(Ok(page)) => page.map_err(|code| Refusal::new(code, "only members read this room")),
-            Ok(Err(_)) | Err(_) => Err(Refusal::new(ErrorCode::Unavailable, "try again").retry_after(1_000)),
-        }
-    }
-
-    /// Casts to the room, wherever it lives; starts its actor on first use.
-    fn tell(
+    /// Casts to a room that is here; starts its actor on first use.
+    pub(crate) fn tell(
         &self,
         room: RoomId,
         bytes: usize,
@@ -383,7 +402,7 @@ impl Rooms {
         let child = self.context.rooms.get_or_spawn(room, &self.supervisor, || {
             let admission = Admission::new(settings.room_waiting, settings.room_waiting_bytes);
             let mailbox = Mailbox { admission, used_at: AtomicU64::new(0) };
-            (Room { id: room, context: self.context.clone() }, (), mailbox)
+            (Room { id: room, rooms: self.clone() }, (), mailbox)
         });
         let child = child.map_err(|Failing| {
             Refusal::new(ErrorCode::Unavailable, "the room fails again and again").retry_after(30_000)
@@ -412,17 +431,6 @@ impl Rooms {
     /// How many rooms are active here.
     pub fn active(&self) -> usize {
         self.context.rooms.len()
-    }
-}
-
-async fn answered<T>(answer: oneshot::Receiver<Result<T, Refusal>>) -> Result<T, Refusal> {
-    match tokio::time::timeout(ANSWER_DEADLINE, answer).await {
-        Ok(Ok(result)) => result,
-        Ok(Err(_)) | Err(_) => {
-            let mut refusal = Refusal::new(ErrorCode::Unknown, "no answer came; it may have happened");
-            refusal.definite = false;
-            Err(refusal)
-        }
     }
 }
 

@@ -9,6 +9,9 @@ use bytes::Bytes;
 use protocol::{
     CloseCode, DeviceId, Encoding, ErrorCode, RoomId, Seq, ServerFrame, SessionId, UserId, WriterId,
 };
+use serde::{Deserialize, Serialize};
+
+use crate::PeerId;
 
 /// Frame → bytes that a socket takes as they are: WebSocket header and payload. The same bytes serve all sockets of
 /// one encoding.
@@ -31,6 +34,11 @@ pub trait Outbox: Send + Sync + 'static {
 
     /// Hands the session something to decide. Bounded: when the session does not keep up, the outbox ends it.
     fn notify(&self, notice: Notice);
+
+    /// The node that holds the socket, if it is not this one. Then only notices can be given to this outbox.
+    fn peer(&self) -> Option<PeerId> {
+        None
+    }
 }
 
 /// What a frame is worth when the outbox is full.
@@ -116,7 +124,7 @@ pub enum Notice {
 }
 
 /// Why something was not done.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 #[error("{code:?}: {message}")]
 pub struct Refusal {
     /// Why.

@@ -10,7 +10,7 @@ mod node;
 use node::Node;
 
 /// Chance from a seed (SplitMix64).
-pub(crate) struct Dice(u64);
+pub(crate) struct Dice(pub(crate) u64);
 
 impl Dice {
     pub(crate) fn next(&mut self) -> u64 {

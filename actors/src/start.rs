@@ -1,20 +1,20 @@
 //! The top of the tree: starts the supervisors, and stops them in order.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
 use dashmap::DashMap;
 use ractor::{Actor, ActorCell, ActorRef, SpawnErr};
+use tokio::{sync::Semaphore, time::Instant};
 
 use crate::{
-    Rooms, Users, World,
+    Inbound, Rooms, Users, World,
     audience::Audiences,
     children::{Children, Parent, Supervisor, SupervisorMessage},
     heads::{Heads, HeadsActor},
+    mesh::{Mesh, inbound::Ticking, sockets::Sockets},
     presence::{Presence, PresenceActor},
     room::RoomContext,
+    rooms::MOVING,
     user::UserMap,
 };
 
@@ -27,8 +27,11 @@ pub struct Actors {
     pub rooms: Rooms,
     /// Every connected user.
     pub users: Users,
+    /// The ear for other nodes.
+    pub inbound: Inbound,
     root: ActorRef<SupervisorMessage>,
     sweeper: tokio::task::JoinHandle<()>,
+    ticking: Option<Ticking>,
 }
 
 impl Actors {
@@ -40,33 +43,49 @@ impl Actors {
         #[expect(clippy::disallowed_methods, reason = "the root is the one actor without a supervisor")]
         let (root, _) = Parent::spawn(None, Parent { of: "supervisor" }, ()).await?;
         let parent = root.get_cell();
-        let (heads, _) =
-            HeadsActor::spawn_linked(None, HeadsActor { world: world.clone() }, (), parent.clone()).await?;
+        let settings = &world.settings;
+        let sockets = Sockets::new(settings.user_sends_per_s, settings.user_sends_burst);
+        let mesh = Mesh::new(world.peers.clone(), sockets);
+        let heads = HeadsActor { world: world.clone(), mesh: Arc::clone(&mesh) };
+        let (heads, _) = HeadsActor::spawn_linked(None, heads, (), parent.clone()).await?;
         let (presence, _) =
             PresenceActor::spawn_linked(None, PresenceActor { world: world.clone() }, (), parent.clone())
                 .await?;
         let (heads, presence) = (Heads(heads), Presence(presence));
-        let audiences = start_audiences(&world, &parent).await?;
+        let audiences = start_audiences(&world, &parent, &mesh).await?;
         let rooms = start_rooms(&world, &parent, audiences, (heads.clone(), presence.clone())).await?;
-        let users = start_users(world, &parent, presence, heads).await?;
+        let users = start_users(world, &parent, mesh, presence, heads).await?;
         let sweeper = tokio::spawn(sweep(rooms.clone()));
-        Ok(Self { rooms, users, root, sweeper })
+        let inbound = Inbound { rooms: rooms.clone(), users: users.clone() };
+        let ticking = inbound.start();
+        Ok(Self { rooms, users, inbound, root, sweeper, ticking })
     }
 
     /// Stops everything. What is not durable by then was not acknowledged.
     pub async fn stop(self, deadline: Duration) {
         self.sweeper.abort();
+        drop(self.ticking);
         let children = self.root.get_cell();
         children.drain_children_and_wait(Some(deadline)).await;
         self.root.stop(None);
     }
 }
 
-async fn start_audiences(world: &World, parent: &ActorCell) -> Result<Audiences, SpawnErr> {
+#[cfg(test)]
+impl Actors {
+    /// Ends everything at once, as a crash would.
+    pub(crate) fn kill(self) {
+        self.sweeper.abort();
+        drop(self.ticking);
+        self.root.get_cell().kill();
+    }
+}
+
+async fn start_audiences(world: &World, parent: &ActorCell, mesh: &Arc<Mesh>) -> Result<Audiences, SpawnErr> {
     let map = Children::new();
     let supervisor = Supervisor { what: "audience", children: Arc::clone(&map), on_end: Box::new(|_, _| {}) };
     let (supervisor, _) = Actor::spawn_linked(None, supervisor, (), parent.clone()).await?;
-    Ok(Audiences { map, supervisor: supervisor.get_cell(), world: world.clone() })
+    Ok(Audiences { map, supervisor: supervisor.get_cell(), world: world.clone(), mesh: Arc::clone(mesh) })
 }
 
 async fn start_rooms(
@@ -83,18 +102,22 @@ async fn start_rooms(
         // What was in a failed room's mailbox is lost: those who wait for answers ask again.
         on_end: Box::new(move |room, failed| {
             if failed {
-                told.room_ended(room);
+                told.room_failed(room);
             }
         }),
     };
     let (supervisor, _) = Actor::spawn_linked(None, supervisor, (), parent.clone()).await?;
-    let context = RoomContext { world: world.clone(), audiences, heads, presence, rooms: map };
-    Ok(Rooms { context, supervisor: supervisor.get_cell(), since: Instant::now() })
+    let (mesh, claims) =
+        (Arc::clone(&audiences.mesh), Arc::new(Semaphore::new(world.settings.claims.max(1))));
+    let context = RoomContext { world: world.clone(), mesh, claims, audiences, heads, presence, rooms: map };
+    let moving = Arc::new(Semaphore::new(MOVING));
+    Ok(Rooms { context, supervisor: supervisor.get_cell(), since: Instant::now(), moving })
 }
 
 async fn start_users(
     world: World,
     parent: &ActorCell,
+    mesh: Arc<Mesh>,
     presence: Presence,
     heads: Heads,
 ) -> Result<Users, SpawnErr> {
@@ -103,9 +126,10 @@ async fn start_users(
         slots: DashMap::new(),
         supervisor: supervisor.get_cell(),
         world: world.clone(),
+        mesh: Arc::clone(&mesh),
         presence: presence.clone(),
     });
-    Ok(Users { map, world, presence, heads })
+    Ok(Users { map, world, mesh, presence, heads })
 }
 
 async fn sweep(rooms: Rooms) {

@@ -5,32 +5,48 @@ pub(crate) mod state;
 
 use std::{sync::Arc, time::Duration};
 
-use protocol::{CloseCode, ServerFrame, SessionId, UserId, client::PresenceStatus, server::OwnStatus};
+use protocol::{
+    CloseCode, RoomId, Seq, ServerFrame, SessionId, UserId, client::PresenceStatus, server::OwnStatus,
+};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::Instant};
 
 use crate::{
-    World,
+    Notice, PeerId, World,
+    mesh::{
+        Mesh,
+        wire::{Bits, PeerMessage, Refused},
+    },
     presence::{Presence, PresenceMessage},
     session::{Class, Refusal, Session},
-    users::{Allowance, SignedOut},
 };
 pub(crate) use map::UserMap;
 use state::{Output, UserState};
 
-/// Whether a socket may stay, and what it shares with the user's others.
-pub(crate) type Reply = oneshot::Sender<Result<Arc<Allowance>, Refusal>>;
+/// Who is told whether a socket may stay.
+pub(crate) enum Reply {
+    /// A socket of this node.
+    Here(oneshot::Sender<Result<(), Refusal>>),
+    /// Another node.
+    At(PeerId),
+    /// Nobody: it was told when it came. It ends if it may not stay.
+    Nobody,
+}
 
 /// What a user's actor is told.
 pub(crate) enum UserMessage {
-    /// A socket was identified.
-    Connect { session: Session, reply: Reply },
+    /// A socket was identified; `status` was chosen on it before.
+    Connect { session: Session, status: Option<PresenceStatus>, reply: Reply },
     /// It is gone.
     Disconnect(SessionId),
     /// The user chose a status on it.
     SetStatus { session: SessionId, status: PresenceStatus },
-    /// End sockets.
-    SignOut { which: SignedOut, code: CloseCode },
+    /// The user has read this far, on another node or this one.
+    Read { room: RoomId, seq: Seq, from: Option<PeerId> },
+    /// A node is gone, or has not renewed its sockets for long.
+    DropLost { peer: Option<PeerId>, before: Option<Instant> },
+    /// The user's home is elsewhere now.
+    Release,
     /// The pause after the last socket is over.
     ReturnedOrLeft,
     /// Nothing happened for a while, if `turn` is still the latest.
@@ -84,10 +100,30 @@ impl Actor for User {
         let Some(state) = &mut actor.state else { return Ok(()) };
         let mut outputs = Vec::new();
         match message {
-            UserMessage::Connect { session, reply } => self.connect(state, session, reply, &mut outputs),
+            UserMessage::Connect { session, status, reply } => {
+                self.connect(state, session, status, reply, &mut outputs);
+            }
             UserMessage::Disconnect(session) => state.disconnect(session, &mut outputs),
             UserMessage::SetStatus { session, status } => state.set_status(session, status, &mut outputs),
-            UserMessage::SignOut { which, code } => state.sign_out(which, code),
+            UserMessage::Read { room, seq, from } => {
+                self.relay_read(state, room, seq, from);
+                return Ok(());
+            }
+            UserMessage::DropLost { peer, before } => {
+                for session in state.lost(peer, before) {
+                    state.disconnect(session, &mut outputs);
+                }
+                if outputs.is_empty() {
+                    return Ok(());
+                }
+            }
+            UserMessage::Release => {
+                self.release();
+                actor.state = None;
+                self.map.forget(self.id, myself.get_id());
+                myself.stop(None);
+                return Ok(());
+            }
             UserMessage::ReturnedOrLeft => state.returned_or_left(&mut outputs),
             UserMessage::Idle { turn } if turn == actor.turn && !state.is_awaited() => {
                 let _ = myself.drain(); // what arrives meanwhile wakes the next actor
@@ -122,18 +158,47 @@ impl Actor for User {
 
 impl User {
     /// A socket comes to a user whose actor is not needed for it: what follows is told at once.
-    pub(crate) fn connect_passive(&self, state: &mut UserState, session: Session, reply: Reply) {
+    pub(crate) fn connect_passive(
+        &self,
+        state: &mut UserState,
+        session: Session,
+        status: Option<PresenceStatus>,
+        reply: Reply,
+    ) {
         let mut outputs = Vec::new();
-        self.connect(state, session, reply, &mut outputs);
+        self.connect(state, session, status, reply, &mut outputs);
         self.tell(state, &outputs);
     }
 
-    fn connect(&self, state: &mut UserState, session: Session, reply: Reply, out: &mut Vec<Output>) {
+    fn connect(
+        &self,
+        state: &mut UserState,
+        session: Session,
+        status: Option<PresenceStatus>,
+        reply: Reply,
+        out: &mut Vec<Output>,
+    ) {
         let id = session.id;
-        let result = state.connect(session, self.world.settings.user_sessions, out);
+        if matches!(reply, Reply::At(_)) && state.renew(id) {
+            return; // it is known, and told so long ago
+        }
+        let outbox = Arc::clone(&session.outbox);
+        let result = state.connect(session, status, self.world.settings.user_sessions, out);
         let is_in = result.is_ok();
-        if reply.send(result).is_err() && is_in {
-            state.disconnect(id, out); // it went before it was in
+        match reply {
+            Reply::Here(reply) => {
+                if reply.send(result).is_err() && is_in {
+                    state.disconnect(id, out); // it went before it was in
+                }
+            }
+            Reply::Nobody if !is_in => outbox.notify(Notice::End(CloseCode::TooManyConnections)),
+            Reply::Nobody => {}
+            Reply::At(peer) => {
+                let (user, session) = (Bits(self.id), Bits(id));
+                let refusal = result.err().map(Refused::from);
+                // Lost: the node goes on without it, and registers again before long.
+                let _ = self.mesh().tell(peer, &PeerMessage::Registered { user, session, refusal });
+            }
         }
     }
 
@@ -142,23 +207,50 @@ impl User {
         for output in outputs {
             match *output {
                 Output::Show(status) => self.show(status),
-                Output::TellOwn(status) => self.tell_own(state, status),
+                Output::TellOwn(status) => self.tell_own(state, Some(status)),
+                Output::Share => self.tell_own(state, None),
                 Output::AwaitReturn => {}
             }
         }
     }
 
-    fn tell_own(&self, state: &UserState, status: PresenceStatus) {
+    /// Tells the user's sockets their status, and their nodes in how many parts the allowance is.
+    fn tell_own(&self, state: &UserState, status: Option<PresenceStatus>) {
+        let nodes = state.nodes();
+        self.mesh().sockets.share(self.id, nodes);
+        for peer in state.peers() {
+            // Lost: told again with the next change.
+            let _ = self.mesh().tell(peer, &PeerMessage::Home { user: Bits(self.id), nodes, status });
+        }
+        let Some(status) = status else { return };
         let frame = ServerFrame::Status(OwnStatus { status });
-        for session in state.sessions() {
+        for session in state.sessions().filter(|session| session.outbox.peer().is_none()) {
             let bytes = self.world.encode.encode(&frame, session.outbox.encoding());
             let _ = session.outbox.push(&[bytes], Class::Answer); // full: the outbox ends the connection
         }
     }
 
+    /// The user's sockets on other nodes show the mark, too.
+    pub(crate) fn relay_read(&self, state: &UserState, room: RoomId, seq: Seq, from: Option<PeerId>) {
+        for peer in state.peers().into_iter().filter(|peer| Some(*peer) != from) {
+            let (user, room) = (Bits(self.id), Bits(room));
+            self.mesh().hint(peer, &PeerMessage::Read { user, room, seq, from_home: true });
+        }
+    }
+
+    /// Others hear of this user from another node by now.
+    pub(crate) fn release(&self) {
+        if let Some(peers) = self.mesh().peers() {
+            peers.show(self.id, PresenceStatus::Offline, self.world.clock.now());
+        }
+    }
+
     fn show(&self, status: PresenceStatus) {
         let (user, at) = (self.id, self.world.clock.now());
-        self.presence.tell(PresenceMessage::Shown { user, status, at });
+        match self.mesh().peers() {
+            Some(peers) => peers.show(user, status, at),
+            None => self.presence.tell(PresenceMessage::Shown { user, status, at }),
+        }
         if status == PresenceStatus::Offline {
             let store = Arc::clone(&self.world.store);
             tokio::spawn(async move {
@@ -167,6 +259,10 @@ impl User {
                 }
             });
         }
+    }
+
+    fn mesh(&self) -> &Mesh {
+        &self.map.mesh
     }
 
     fn await_return(&self, myself: &ActorRef<UserMessage>) {

@@ -3,38 +3,40 @@
 //! An idle ractor actor costs more than everything else about a connection, so a user's actor becomes passive when it
 //! has nothing to do: its small state stays in the map, and what happens wakes it. Only a socket that comes does not.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::sync::Arc;
 
 use protocol::{
-    CloseCode, DeviceId, ErrorCode, Millis, RoomId, Seq, SessionId, UserId, client::PresenceStatus, limits,
+    CloseCode, DeviceId, ErrorCode, RoomId, Seq, SessionId, UserId, client::PresenceStatus, limits,
 };
 use store::StoreError;
-use tokio::sync::oneshot;
 
+mod homes;
+
+use self::homes::Entered;
 use crate::{
     World,
     heads::{Heads, RoomView},
+    mesh::{
+        Mesh, Place,
+        wire::{Bits, PeerMessage},
+    },
+    peers::Worth,
     presence::{Presence, PresenceMessage, Visible},
     session::{Refusal, Session},
-    user::{UserMap, UserMessage},
+    user::UserMap,
 };
+
+pub use crate::mesh::sockets::Allowance;
 
 /// Rooms of one user that are looked at when a socket connects.
 const ROOMS_OF_USER: usize = 1_000;
-/// How long a socket waits for its user.
-const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
 
 /// Every connected user. Cheap to clone.
 #[derive(Clone)]
 pub struct Users {
     pub(crate) map: Arc<UserMap>,
     pub(crate) world: World,
+    pub(crate) mesh: Arc<Mesh>,
     pub(crate) presence: Presence,
     pub(crate) heads: Heads,
 }
@@ -54,26 +56,15 @@ impl Users {
     /// # Errors
     /// `too_many` when the user has as many sockets as allowed; `unavailable` when the store is away.
     pub async fn connect(&self, session: Session) -> Result<Arc<Allowance>, Refusal> {
-        let (reply, answer) = oneshot::channel();
-        self.map.connect(session.clone(), reply);
-        let allowance = match tokio::time::timeout(CONNECT_DEADLINE, answer).await {
-            Ok(Ok(result)) => result?,
-            Ok(Err(_)) | Err(_) => {
-                return Err(Refusal::new(ErrorCode::Overloaded, "try again").retry_after(1_000));
-            }
-        };
+        let allowance = self.mesh.sockets.enter(&session);
+        let entered = Entered { users: self, session: &session, stays: false };
+        self.register(&session).await?;
         // Registered before the store is asked, so that no change of membership falls between the two.
         self.heads.connect(session.clone());
-        match self.rooms_of(session.user).await {
-            Ok(rooms) => {
-                self.heads.views(session.id, rooms);
-                Ok(allowance)
-            }
-            Err(error) => {
-                self.disconnect(session.user, session.id);
-                Err(store_is_away(&error))
-            }
-        }
+        let rooms = self.rooms_of(session.user).await.map_err(|error| store_is_away(&error))?;
+        self.heads.views(session.id, rooms);
+        entered.stays();
+        Ok(allowance)
     }
 
     async fn rooms_of(&self, user: UserId) -> Result<Vec<RoomView>, StoreError> {
@@ -94,7 +85,8 @@ impl Users {
 
     /// The socket is gone, for whatever reason.
     pub fn disconnect(&self, user: UserId, session: SessionId) {
-        self.map.tell(user, UserMessage::Disconnect(session));
+        self.mesh.sockets.leave(user, session);
+        self.unregister(user, session);
         self.heads.disconnect(user, session);
         self.presence.tell(PresenceMessage::Forget(session));
     }
@@ -106,7 +98,16 @@ impl Users {
 
     /// The user chose a status on this device.
     pub fn set_status(&self, user: UserId, session: SessionId, status: PresenceStatus) {
-        self.map.tell(user, UserMessage::SetStatus { session, status });
+        self.mesh.sockets.set_status(user, session, status);
+        match self.mesh.home_of(user) {
+            Place::Here => self.map.set_status(user, session, status),
+            Place::At(home) => {
+                let (user, session) = (Bits(user), Bits(session));
+                // Lost: the next registration says it.
+                let _ = self.mesh.tell(home, &PeerMessage::SetStatus { user, session, status });
+            }
+            Place::Unknown => {}
+        }
     }
 
     /// Everything up to `seq` is read: kept, and told to the user's sockets as `read_mark`. A mark beyond the room's
@@ -124,12 +125,19 @@ impl Users {
         let head = store.heads(&[room]).await.map_err(away)?.first().copied().unwrap_or(0);
         let seq = store.put_read_mark(user, room, seq.min(head)).await.map_err(away)?;
         self.heads.read(user, room, seq);
+        self.tell_read(user, room, seq);
         Ok(())
     }
 
-    /// Ends the user's sockets of one sign-in, or all but one's.
+    /// Ends the user's sockets of one sign-in, or all but one's, on every node.
     pub fn sign_out(&self, user: UserId, which: SignedOut, code: CloseCode) {
-        self.map.tell(user, UserMessage::SignOut { which, code });
+        self.mesh.sockets.sign_out(user, which, code);
+        let (device, all_but) = match which {
+            SignedOut::Device(device) => (Some(Bits(device)), false),
+            SignedOut::AllExcept(device) => (device.map(Bits), true),
+        };
+        let (user, code) = (Bits(user), code.code());
+        self.mesh.tell_all(Worth::Needed, &PeerMessage::SignOut { user, device, all_but, code });
     }
 
     /// Hear about these users' presence; those who share no room with the session's user show as offline without
@@ -153,6 +161,16 @@ impl Users {
         Ok(())
     }
 
+    /// How many sockets of identified users are here.
+    pub fn sockets(&self) -> usize {
+        self.mesh.sockets.len()
+    }
+
+    /// How many users have their home here.
+    pub fn homed(&self) -> usize {
+        self.map.len()
+    }
+
     /// How many users are connected and asleep.
     pub fn passive(&self) -> usize {
         self.map.passive()
@@ -167,52 +185,4 @@ impl Users {
 fn store_is_away(error: &StoreError) -> Refusal {
     tracing::warn!(%error, "the store failed");
     Refusal::new(ErrorCode::Unavailable, "the store is away").retry_after(1_000)
-}
-
-/// What a user's sockets share: how fast they may send together.
-///
-/// The generic cell rate algorithm (ITU-T I.371): one number says when the allowance would be full again.
-#[derive(Debug)]
-pub struct Allowance {
-    full_at: AtomicU64,
-    per_send: Millis,
-    burst: Millis,
-}
-
-impl Allowance {
-    /// `per_s` sends a second sustained, `burst` at once; both at least 1.
-    pub fn new(per_s: u32, burst: u32) -> Self {
-        let per_send = (1_000 / Millis::from(per_s.max(1))).max(1);
-        Self { full_at: AtomicU64::new(0), per_send, burst: per_send * Millis::from(burst.max(1)) }
-    }
-
-    /// Takes one send.
-    ///
-    /// # Errors
-    /// The milliseconds to wait when there is none left.
-    pub fn take(&self, now: Millis) -> Result<(), Millis> {
-        let mut wait = 0;
-        let next = |full_at: Millis| {
-            let taken = full_at.max(now) + self.per_send;
-            wait = taken.saturating_sub(now + self.burst);
-            (wait == 0).then_some(taken)
-        };
-        match self.full_at.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next) {
-            Ok(_) => Ok(()),
-            Err(_) => Err(wait),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_allowance_gives_a_burst_and_then_its_rate() {
-        let allowance = Allowance::new(10, 3);
-        assert_eq!([(); 3].map(|()| allowance.take(1_000)), [Ok(()); 3]);
-        assert_eq!(allowance.take(1_000), Err(100));
-        assert_eq!((allowance.take(1_100), allowance.take(1_100)), (Ok(()), Err(100)));
-    }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use protocol::Millis;
 use store::{Store, retention::Policy};
 
-use crate::Encode;
+use crate::{Encode, Peers};
 
 /// The wall clock.
 pub trait Clock: Send + Sync + 'static {
@@ -30,6 +30,8 @@ pub struct World {
     pub store: Arc<dyn Store>,
     /// Frame → bytes.
     pub encode: Arc<dyn Encode>,
+    /// The other nodes, if there are any.
+    pub peers: Option<Arc<dyn Peers>>,
     /// Bounds and times.
     pub settings: Arc<Settings>,
 }
@@ -55,6 +57,8 @@ pub struct Settings {
     pub user_sends_burst: u32,
     /// What is kept of a room for which the operator has chosen nothing else. Default: everything.
     pub retention: Policy,
+    /// Rooms that are claimed from the store at once. Default 64.
+    pub claims: usize,
     /// Audiences that find more waiting rest for this many times their last fan-out; 0 switches pacing off. Default 8.
     pub pacing: u32,
 }
@@ -71,6 +75,7 @@ impl Default for Settings {
             user_sends_per_s: 30,
             user_sends_burst: 60,
             retention: Policy::default(),
+            claims: 64,
             pacing: 8,
         }
     }

@@ -50,6 +50,7 @@ pub(crate) async fn serve(mut config: Config) -> Result<()> {
         chance: chance.clone(),
         store: store.clone(),
         encode: Arc::new(Frames),
+        peers: None,
         settings: Arc::new(settings::actors(&config)),
     };
     let actors = Actors::start(world).await.context("the actors do not start")?;

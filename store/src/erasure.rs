@@ -14,6 +14,7 @@
 //! fails, and the next one, at the next owner, erases what is left and has that owner forget.
 
 use protocol::{RoomId, Seq, UserId};
+use serde::{Deserialize, Serialize};
 
 use crate::{
     RoomLog, StoreError,
@@ -27,7 +28,7 @@ const PAGE: usize = 1000;
 const TRIES: u32 = 8;
 
 /// What a run did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Erased {
     /// Rows erased.
     pub erased: u64,

@@ -8,11 +8,12 @@ use protocol::{
     InviteId, Millis, RoomId, Seq, UserId,
     entry::{Durability, HistoryAccess, Membership, MembershipChange, Role, RoomChange, Visibility},
 };
+use serde::{Deserialize, Serialize};
 
 use crate::{Listing, StoreError, log::WriterMark, retention::Policy};
 
 /// A room.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RoomRecord {
     /// Its id.
     pub room: RoomId,
@@ -205,7 +206,7 @@ pub struct Masks {
 }
 
 /// An invitation by link. The secret itself is never stored.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InviteRecord {
     /// Its id.
     pub invite: InviteId,

@@ -27,7 +27,7 @@ use crate::{
 };
 
 pub use claim::claim;
-pub use handing::{HandOver, take_over};
+pub use handing::{HandOver, succeed, take_over};
 
 /// The right to append to a room, until the store says otherwise. Lost with its value: a restarted owner claims anew.
 #[derive(Debug)]

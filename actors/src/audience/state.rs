@@ -88,6 +88,26 @@ impl AudienceState {
         hello.recent.into_iter().for_each(|entry| self.tail.push(entry));
     }
 
+    /// The newest entry that was flushed.
+    pub(crate) fn head(&self) -> Seq {
+        self.head
+    }
+
+    /// Up to which entry something is missing before this group. Only between nodes groups are lost.
+    pub(crate) fn lacks(&self, epoch: u64, delivery: &Delivery) -> Option<Seq> {
+        let end = self.pending.iter().rev().find_map(|waiting| waiting.entries.last());
+        let end = end.map_or(self.head, |entry| entry.seq);
+        let first = delivery.entries.first()?.seq;
+        (epoch >= self.epoch && first > end + 1).then_some(first - 1)
+    }
+
+    /// The room has come to `head`, and what of that is not here is lost. Nothing may be pending.
+    pub(crate) fn heard(&mut self, epoch: u64, head: Seq) {
+        if epoch == self.epoch && head > self.head {
+            self.miss(head);
+        }
+    }
+
     /// Takes a committed group; it is pushed at the next flush. A deletion masks its target in what is not flushed.
     pub(crate) fn collect(&mut self, epoch: u64, delivery: Delivery) {
         if epoch < self.epoch {

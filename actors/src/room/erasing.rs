@@ -19,7 +19,7 @@ impl Room {
         upto: Seq,
     ) {
         let Phase::Serving { state, .. } = &actor.phase else { return };
-        let (store, id, myself) = (Arc::clone(&self.context.world.store), self.id, myself.clone());
+        let (store, id, myself) = (Arc::clone(&self.rooms.context.world.store), self.id, myself.clone());
         let epoch = state.epoch();
         tokio::spawn(async move {
             let part = erasure::run(&*store, id, epoch, user, after, upto).await;
@@ -29,12 +29,5 @@ impl Room {
             // If the room has ended meanwhile, who asked is told to ask again.
             let _ = myself.cast(RoomMessage::ErasedPart(part));
         });
-    }
-
-    /// Who hears the room is not given this user's words from memory any more.
-    pub(super) fn forget_words(&self, user: UserId) {
-        if let Some(link) = self.context.audiences.existing(self.id) {
-            link.forget_words(user);
-        }
     }
 }

@@ -1,17 +1,16 @@
 //! Letting old entries go: the part that talks to the store, beside the appends and never in their way.
 
-use protocol::Seq;
 use ractor::ActorRef;
 use store::retention;
 
-use super::{Room, RoomActor, RoomMessage};
+use super::{Room, RoomMessage};
 
 /// Buckets removed, or looked at, before the room is told: what a stop of the server may have to wait for.
 const PART: u64 = 8;
 
 impl Room {
     pub(super) fn retain(&self, myself: &ActorRef<RoomMessage>) {
-        let (world, id, myself) = (self.context.world.clone(), self.id, myself.clone());
+        let (world, id, myself) = (self.rooms.context.world.clone(), self.id, myself.clone());
         tokio::spawn(async move {
             let (default, now) = (world.settings.retention, world.clock.now());
             let part = retention::run(&*world.store, id, default, now, PART).await;
@@ -25,12 +24,5 @@ impl Room {
             // If the room has ended meanwhile, its next actor goes on.
             let _ = myself.cast(RoomMessage::RetainedPart(part));
         });
-    }
-
-    /// The room and who hears it hold nothing below this entry any more.
-    pub(super) fn forget(&self, actor: &RoomActor, below: Seq) {
-        if let Some(link) = &actor.audience {
-            link.forget(below);
-        }
     }
 }

@@ -1,13 +1,11 @@
 //! A connected user: their sockets, what others see of them, and what they may do together.
 
-use std::sync::Arc;
-
-use protocol::{CloseCode, ErrorCode, SessionId, client::PresenceStatus};
+use protocol::{ErrorCode, SessionId, client::PresenceStatus};
+use tokio::time::Instant;
 
 use crate::{
-    Notice,
+    Notice, PeerId,
     session::{Refusal, Session},
-    users::{Allowance, SignedOut},
 };
 
 /// One user's sockets. Small: it stays in memory while the user's actor is passive.
@@ -16,13 +14,14 @@ pub(crate) struct UserState {
     sessions: Vec<Socket>,
     /// What others were told last.
     shown: PresenceStatus,
-    allowance: Arc<Allowance>,
 }
 
 #[derive(Debug)]
 struct Socket {
     session: Session,
     status: PresenceStatus,
+    /// Since its node has last said that it is there, if it is another node.
+    renewed_at: Option<Instant>,
 }
 
 /// What the actor does next.
@@ -32,19 +31,21 @@ pub(crate) enum Output {
     Show(PresenceStatus),
     /// Tell the user's own sockets.
     TellOwn(PresenceStatus),
+    /// Tell the user's nodes how many they are.
+    Share,
     /// If still nobody is there after the pause, others are told.
     AwaitReturn,
 }
 
 impl UserState {
-    pub(crate) fn new(allowance: Arc<Allowance>) -> Self {
-        Self { sessions: Vec::new(), shown: PresenceStatus::Offline, allowance }
+    pub(crate) fn new() -> Self {
+        Self { sessions: Vec::new(), shown: PresenceStatus::Offline }
     }
 
     /// Moves everything out.
     pub(crate) fn take(&mut self) -> Self {
         let sessions = std::mem::take(&mut self.sessions);
-        Self { sessions, shown: self.shown, allowance: Arc::clone(&self.allowance) }
+        Self { sessions, shown: self.shown }
     }
 
     pub(crate) fn has_left(&self) -> bool {
@@ -60,37 +61,73 @@ impl UserState {
         self.sessions.iter().map(|socket| &socket.session)
     }
 
-    /// Another socket. The same one again replaces itself.
+    /// The other nodes that have sockets of this user.
+    pub(crate) fn peers(&self) -> Vec<PeerId> {
+        let mut peers: Vec<PeerId> =
+            self.sessions.iter().filter_map(|socket| socket.session.outbox.peer()).collect();
+        peers.sort_unstable();
+        peers.dedup();
+        peers
+    }
+
+    /// How many nodes have sockets of this user.
+    pub(crate) fn nodes(&self) -> u16 {
+        let here = self.sessions.iter().any(|socket| socket.session.outbox.peer().is_none());
+        u16::try_from(self.peers().len() + usize::from(here)).unwrap_or(u16::MAX)
+    }
+
+    /// The sockets of a node that is gone, or of nodes that have not renewed them since `before`.
+    pub(crate) fn lost(&self, peer: Option<PeerId>, before: Option<Instant>) -> Vec<SessionId> {
+        let is_lost = |socket: &&Socket| {
+            let of_peer = peer.is_some() && socket.session.outbox.peer() == peer;
+            let is_stale = before.is_some_and(|before| socket.renewed_at.is_some_and(|at| at < before));
+            of_peer || is_stale
+        };
+        self.sessions.iter().filter(is_lost).map(|socket| socket.session.id).collect()
+    }
+
+    /// A node says that a socket is still there; `false` if nobody knew of it.
+    pub(crate) fn renew(&mut self, session: SessionId) -> bool {
+        let socket = self.sessions.iter_mut().find(|socket| socket.session.id == session);
+        socket.map(|socket| socket.renewed_at = Some(Instant::now())).is_some()
+    }
+
+    /// Another socket, with what was chosen on it when it was known elsewhere. The same one again replaces itself.
     pub(crate) fn connect(
         &mut self,
         session: Session,
+        status: Option<PresenceStatus>,
         most: usize,
         out: &mut Vec<Output>,
-    ) -> Result<Arc<Allowance>, Refusal> {
+    ) -> Result<(), Refusal> {
         self.sessions.retain(|socket| socket.session.id != session.id);
         if self.sessions.len() >= most {
             let message = format!("a user has at most {most} connections");
             return Err(Refusal::new(ErrorCode::TooMany, message));
         }
         // A new device does not lift what the user chose on the others.
-        let chosen = self.own();
+        let chosen = status.unwrap_or_else(|| self.own());
         let status = if chosen == PresenceStatus::Offline { PresenceStatus::Online } else { chosen };
-        self.sessions.push(Socket { session, status });
+        let renewed_at = session.outbox.peer().map(|_| Instant::now());
+        self.sessions.push(Socket { session, status, renewed_at });
         self.changed(out);
         out.push(Output::TellOwn(self.own()));
-        Ok(Arc::clone(&self.allowance))
+        Ok(())
     }
 
     pub(crate) fn disconnect(&mut self, session: SessionId, out: &mut Vec<Output>) {
-        let before = self.sessions.len();
+        let before = (self.sessions.len(), self.nodes());
         self.sessions.retain(|socket| socket.session.id != session);
-        if self.sessions.len() == before {
+        if self.sessions.len() == before.0 {
             return;
         }
         if self.sessions.is_empty() {
             out.push(Output::AwaitReturn);
         } else {
             self.changed(out);
+            if self.nodes() != before.1 {
+                out.push(Output::Share);
+            }
         }
     }
 
@@ -110,19 +147,6 @@ impl UserState {
     pub(crate) fn returned_or_left(&mut self, out: &mut Vec<Output>) {
         if self.sessions.is_empty() {
             self.changed(out);
-        }
-    }
-
-    /// Ends sockets; they disconnect by themselves.
-    pub(crate) fn sign_out(&self, which: SignedOut, code: CloseCode) {
-        for socket in &self.sessions {
-            let ends = match which {
-                SignedOut::Device(device) => socket.session.device == device,
-                SignedOut::AllExcept(except) => Some(socket.session.device) != except,
-            };
-            if ends {
-                socket.session.outbox.notify(Notice::End(code));
-            }
         }
     }
 

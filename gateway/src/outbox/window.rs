@@ -27,6 +27,9 @@ impl Unanswered {
     }
 }
 
+/// Tries of a send that overtakes another before its client is told: more than rooms move in the time of a send.
+const OVERTAKEN: u32 = 8;
+
 /// What became of a send at the window.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Entered {
@@ -47,6 +50,8 @@ pub(crate) enum Answered {
     Told(Refusal),
     /// Of an earlier try, or answered already.
     Stale,
+    /// It came to the room before an earlier one that waits, too: both are to be sent again, in order.
+    Overtook,
 }
 
 /// At most [`limits::WINDOW_SENDS`] sends and [`limits::WINDOW_BYTES`] of bodies, in the order of arrival; beyond
@@ -93,6 +98,14 @@ impl Window {
         let latest = self.sends.iter().any(|send| send.is(room, writer, n) && send.attempt == attempt);
         if !latest {
             return Answered::Stale;
+        }
+        // The earlier one was on its way to where the room was before.
+        let missing = |send: &Unanswered| refusal.expected.is_some_and(|next| send.is(room, writer, next));
+        if refusal.code == ErrorCode::OutOfOrder
+            && attempt < OVERTAKEN
+            && self.sends.iter().any(|send| send.draft.n < n && missing(send))
+        {
+            return Answered::Overtook;
         }
         self.take(room, writer, n);
         // An earlier try may still be stored, or already is.
@@ -187,6 +200,23 @@ mod tests {
 
     fn refusal() -> Refusal {
         Refusal::new(ErrorCode::Muted, "muted")
+    }
+
+    #[test]
+    fn what_overtook_an_unanswered_send_is_sent_again_behind_it() {
+        let mut window = Window::default();
+        window.enter(room(1), &draft(1, "a"), NOW);
+        window.enter(room(1), &draft(2, "b"), NOW);
+        let expects = |n| Refusal { expected: Some(n), ..Refusal::new(ErrorCode::OutOfOrder, "") };
+        assert_eq!(window.refuse(room(1), writer(), 2, 1, expects(1)), Answered::Overtook);
+        let again = window.again(room(1), NOW);
+        assert_eq!(
+            again.iter().map(|send| (send.draft.n, send.attempt)).collect::<Vec<_>>(),
+            [(1, 2), (2, 2)]
+        );
+        assert_eq!(window.refuse(room(1), writer(), 2, 1, expects(1)), Answered::Stale);
+        // The room lacks one that this session never had.
+        assert!(matches!(window.refuse(room(1), writer(), 2, 2, expects(0)), Answered::Told(_)));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What the client says, on its way to a room: the window in front of it, and the tries it takes.
 
-use actors::{rooms::Draft, session::Refusal};
+use actors::{Notice, rooms::Draft, session::Refusal};
 use protocol::{ErrorCode, RoomId, WriterId, client::Send};
 use telemetry::TraceContext;
 
@@ -64,6 +64,11 @@ impl Seat {
     ) -> Option<Told> {
         match self.outbox.window(|window| window.refuse(room, writer, n, attempt, refusal)) {
             Answered::Told(refusal) => Some(Told { room, writer, n, refusal }),
+            Answered::Overtook => {
+                // The session looks at it before long, and then sends all of the room again.
+                self.session.outbox.notify(Notice::RoomEnded { room });
+                None
+            }
             Answered::Stale => None,
         }
     }

@@ -147,6 +147,7 @@ pub async fn server_on(store: Arc<dyn Store>, auth: AuthSettings, settings: Rest
         chance: Arc::clone(&chance) as _,
         store: Arc::clone(&store),
         encode: Arc::new(NoFrames),
+        peers: None,
         settings: Arc::default(),
     };
     let actors = Actors::start(world).await.unwrap();

@@ -127,6 +127,7 @@ pub async fn server_of(settings: SocketSettings, actors: Settings) -> Server {
         chance: chance.clone(),
         store: Arc::new(MemoryStore::new()),
         encode: Arc::new(Frames),
+        peers: None,
         settings: Arc::new(actors),
     };
     let actors = Actors::start(world).await.unwrap();

@@ -76,6 +76,7 @@ async fn offline_office(config: &Config) -> Result<(Office, Actors)> {
         chance: chance.clone(),
         store: store.clone(),
         encode: Arc::new(Frames),
+        peers: None,
         settings: Arc::new(settings::actors(config)),
     };
     let actors = Actors::start(world).await.context("the actors do not start")?;

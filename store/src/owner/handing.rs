@@ -2,8 +2,12 @@
 
 use protocol::{RoomId, Seq};
 
-use super::{ClaimError, Ownership};
-use crate::{RoomLog, StoreError, log::Cas, members::Derived};
+use super::{ClaimError, Ownership, Recovered, from_rows};
+use crate::{
+    RoomLog, StoreError,
+    log::{Cas, RING_ROWS},
+    members::Derived,
+};
 
 /// What an owner knows of a room that it gives away. Says nothing any more once somebody else has claimed the room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,4 +58,19 @@ pub async fn take_over(log: &dyn RoomLog, from: HandOver, nonce: u128) -> Result
         }),
         Cas::Refused(_) => Err(ClaimError::Contended),
     }
+}
+
+/// [`take_over`], with what an owner begins with.
+///
+/// # Errors
+/// As [`take_over`].
+pub async fn succeed(log: &dyn RoomLog, from: HandOver, nonce: u128) -> Result<Recovered, ClaimError> {
+    let ownership = take_over(log, from, nonce).await?;
+    let after = from.last_seq.saturating_sub(RING_ROWS as u64);
+    let rows = match from.last_seq {
+        0 => Vec::new(),
+        last => log.rows_after(from.room, after, last, RING_ROWS).await?,
+    };
+    let marks = from_rows(&rows).marks;
+    Ok(Recovered { ownership, rows, marks })
 }

@@ -60,6 +60,27 @@ impl Input {
     pub(crate) fn creates(&self) -> bool {
         matches!(self, Self::Create { .. })
     }
+
+    /// Whether somebody asks for it; otherwise it is an answer to the room.
+    pub(crate) fn is_asked(&self) -> bool {
+        match self {
+            Self::Open(_)
+            | Self::Send(_)
+            | Self::Command { .. }
+            | Self::Create { .. }
+            | Self::Recent(_)
+            | Self::Retain { reply: Some(_) }
+            | Self::Erase { .. } => true,
+            Self::WriterLoaded { .. }
+            | Self::TargetLoaded { .. }
+            | Self::Turn
+            | Self::Retain { reply: None }
+            | Self::Retained(_)
+            | Self::Erased(_)
+            | Self::Appended { .. }
+            | Self::AppendRefused(_) => false,
+        }
+    }
 }
 
 /// A send with the way to answer it.
@@ -160,8 +181,7 @@ pub(crate) struct Delivery {
     pub(crate) ends: Option<(UserId, ErrorCode)>,
     /// Nobody hears anything after it.
     pub(crate) deleted: bool,
-    /// Of its first followed message; spans are made of it once telemetry is there.
-    #[expect(dead_code, reason = "carried for the spans to come")]
+    /// Of its first followed message.
     pub(crate) trace: TraceContext,
 }
 
