@@ -153,8 +153,7 @@ impl Inbound {
         let Some(left) = mesh.ports.close(room) else { return };
         for (open, unanswered) in left.opens {
             let opening = |permit| {
-                let opening = Opening { open, unanswered, permit: Some(permit) };
-                RoomMessage::Open(Box::new(opening))
+                RoomMessage::Open(Box::new(Opening::with(open, permit, unanswered)))
             };
             // Refused: the message is dropped, and with it what waits is told to ask again.
             let _ = self.rooms.tell(room, OPEN_BYTES, opening);

@@ -225,7 +225,11 @@ impl RoomState {
 /// Hearing.
 impl RoomState {
     fn open(&self, opening: Opening, out: &mut Vec<Output>) {
-        let Opening { open, mut unanswered, permit: _permit } = opening;
+        let is_durable = self.durability() == Durability::Durable;
+        if is_durable && !opening.is_verified && opening.open.after.is_some_and(|after| after > self.head) {
+            return out.push(Output::Verify(opening));
+        }
+        let Opening { open, mut unanswered, permit: _permit, .. } = opening;
         let Ok(record) = self.living() else {
             unanswered.answered();
             out.push(Output::Shut { session: open.session, id: open.id, code: ErrorCode::NotFound });

@@ -35,7 +35,7 @@ impl Rooms {
 
     /// Asks again for a room that went while it was asked.
     pub(crate) fn open_again(&self, opening: Opening) {
-        let Opening { open, mut unanswered, permit } = opening;
+        let Opening { open, mut unanswered, permit, .. } = opening;
         let mesh = &self.context.mesh;
         if let Some(peer) = open.session.outbox.peer() {
             unanswered.answered(); // its own node asks again
@@ -49,7 +49,7 @@ impl Rooms {
                 drop(permit); // of the actor that went
                 let room = open.room;
                 let opening =
-                    |permit| RoomMessage::Open(Box::new(Opening { open, unanswered, permit: Some(permit) }));
+                    |permit| RoomMessage::Open(Box::new(Opening::with(open, permit, unanswered)));
                 // Refused: the opening is dropped, and its session told to ask again.
                 let _ = self.tell(room, OPEN_BYTES, opening);
             }

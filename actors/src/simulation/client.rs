@@ -212,7 +212,7 @@ impl Client {
                 assert!(before.is_none_or(|seq| seq == ack.seq), "two answers to one send");
             }
             ServerFrame::Closed(_) => self.at = None,
-            ServerFrame::Typing(_) => {}
+            ServerFrame::Typing(_) | ServerFrame::Heads(_) | ServerFrame::Status(_) => {}
             other => panic!("unexpected {other:?}"),
         }
         true

@@ -98,11 +98,22 @@ pub(crate) struct Opening {
     pub(crate) unanswered: Unanswered,
     /// Holds the room's admission until the room has decided.
     pub(crate) permit: Option<Permit>,
+    /// The store was asked whether this is still the owner.
+    pub(crate) is_verified: bool,
 }
 
 impl Opening {
     pub(crate) fn new(open: Open, permit: Option<Permit>) -> Self {
-        Self { unanswered: Unanswered::new(&open), open, permit }
+        Self::again(open, permit, |open| Unanswered::new(open))
+    }
+
+    /// An opening that was asked of another owner before, with what it promised.
+    pub(crate) fn with(open: Open, permit: Permit, unanswered: Unanswered) -> Self {
+        Self::again(open, Some(permit), |_| unanswered)
+    }
+
+    fn again(open: Open, permit: Option<Permit>, promise: impl FnOnce(&Open) -> Unanswered) -> Self {
+        Self { unanswered: promise(&open), open, permit, is_verified: false }
     }
 }
 
@@ -162,6 +173,9 @@ pub(crate) enum Output {
     Erased { to: Answer<Erased>, result: Result<Erased, Refusal> },
     /// Let a session hear the room.
     Admit(Admit),
+    /// A session has heard more than this owner knows of: ask the store whether it is still the owner, and if so
+    /// let it open the room.
+    Verify(Opening),
     /// Do not let it.
     Shut { session: Session, id: Option<u64>, code: ErrorCode },
     /// Somebody's place in the room changed: so does their list of rooms.
