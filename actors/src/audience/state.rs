@@ -76,6 +76,9 @@ impl AudienceState {
     /// Another actor orders the room now. What its log has beyond what was flushed here reaches the members by
     /// catch-up, where their rights are looked at again. Nothing may be pending.
     pub(crate) fn hello(&mut self, hello: Hello) {
+        if hello.epoch < self.epoch {
+            return; // of an owner that does not know yet that it was followed
+        }
         self.epoch = hello.epoch;
         if hello.incarnation != self.framer.incarnation {
             self.framer.incarnation = hello.incarnation;
