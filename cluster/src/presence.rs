@@ -30,6 +30,8 @@ mod directory;
 mod news;
 mod record;
 mod ring;
+#[cfg(test)]
+mod simulation;
 mod table;
 mod wire;
 
