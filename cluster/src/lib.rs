@@ -3,9 +3,14 @@
 //! In reading order:
 //!
 //! * [`node_name`]: what a node is called;
-//! * [`gossip`]: which nodes there are, and what each says of itself.
+//! * [`gossip`]: which nodes there are, and how they fare, over sealed datagrams;
+//! * [`placement`]: which of them a room or a user lives on;
+//! * [`presence`]: who is online, as every node knows it;
 
 pub mod gossip;
+mod mix;
 pub mod node_name;
+pub mod placement;
+pub mod presence;
 
 pub use node_name::NodeName;

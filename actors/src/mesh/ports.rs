@@ -236,6 +236,11 @@ impl Ports {
         });
     }
 
+    #[cfg(test)]
+    pub(crate) fn debug(&self, room: RoomId) -> String {
+        self.0.get(&room).map_or("none".into(), |port| format!("{:?} opens {} senders {}", port.at, port.opens.len(), port.senders.len()))
+    }
+
     /// Forgets a session at a room.
     pub(crate) fn leave(&self, room: RoomId, session: SessionId) {
         if let Entry::Occupied(mut port) = self.0.entry(room) {
