@@ -96,6 +96,8 @@ pub(crate) struct Gauge {
     waiting: AtomicUsize,
     /// The newest entry that was flushed.
     head: AtomicU64,
+    /// The newest owner that was heard of.
+    epoch: AtomicU64,
 }
 
 /// All audiences of this node. Cheap to clone.
@@ -117,6 +119,7 @@ impl Audiences {
     pub(crate) fn start(&self, room: RoomId, hello: Hello) -> Option<AudienceLink> {
         let gauge = Arc::new(Gauge::default());
         gauge.head.store(hello.head, Ordering::Relaxed);
+        gauge.epoch.store(hello.epoch, Ordering::Relaxed);
         let mut first = Some(hello);
         let child = self.map.get_or_spawn(room, &self.supervisor, || {
             let arguments = (first.take().expect("made once"), Arc::clone(&gauge));
@@ -173,10 +176,19 @@ impl Audiences {
         }
     }
 
-    /// Every room that is heard here, and how far.
-    pub(crate) fn heads(&self) -> Vec<(RoomId, Seq)> {
+    /// Every room that is heard here: how far, and of which owner.
+    pub(crate) fn heads(&self) -> Vec<(RoomId, Seq, u64)> {
+        let of = |gauge: &Gauge| (gauge.head.load(Ordering::Relaxed), gauge.epoch.load(Ordering::Relaxed));
         let audiences = self.map.all().into_iter();
-        audiences.map(|(room, audience)| (room, audience.extra.head.load(Ordering::Relaxed))).collect()
+        audiences
+            .map(|(room, audience)| (room, of(&audience.extra)))
+            .map(|(room, (head, epoch))| (room, head, epoch))
+            .collect()
+    }
+
+    /// The newest owner of a room that was heard of here.
+    pub(crate) fn epoch(&self, room: RoomId) -> Option<u64> {
+        self.map.get(room).map(|audience| audience.extra.epoch.load(Ordering::Relaxed))
     }
 }
 
@@ -330,6 +342,7 @@ impl Actor for Audience {
             AudienceMessage::Panic => panic!("asked to fail"),
         }
         actor.gauge.head.store(actor.state.head(), Ordering::Relaxed);
+        actor.gauge.epoch.store(actor.state.epoch(), Ordering::Relaxed);
         Ok(())
     }
 

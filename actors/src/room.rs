@@ -10,6 +10,7 @@ pub(crate) mod queue;
 pub(crate) mod rights;
 pub(crate) mod ring;
 pub(crate) mod state;
+mod verifying;
 pub(crate) mod writers;
 
 use std::sync::Arc;
@@ -19,7 +20,7 @@ use ractor::{Actor, ActorProcessingErr, ActorRef};
 use store::{
     Store, StoreError,
     erasure::{EraseError, Erased},
-    log::{Turn, WriterMark, newest_bucket},
+    log::{Turn, WriterMark},
     members::{MemberState, RoomRecord},
     owner::{AppendEnd, Batch, HandOver, Ownership},
     retention::Removed,
@@ -73,9 +74,9 @@ pub(crate) enum RoomMessage {
     /// The store has taken them out of a part of the log.
     ErasedPart(Result<Erased, EraseError>),
     /// The store has said in which epoch the room is.
-    Verified { opening: Box<Opening>, epoch: Result<u64, StoreError> },
-    /// A node hears the room, as far as this.
-    Listen { peer: PeerId, head: Seq },
+    Verified { opening: Option<Box<Opening>>, epoch: Result<u64, StoreError> },
+    /// A node hears the room, as far as this and of this epoch.
+    Listen { peer: PeerId, heard: (Seq, u64) },
     /// It hears it no more.
     Unlisten(PeerId),
     /// The room's last owner gives it to us.
@@ -284,8 +285,8 @@ impl Actor for Room {
             RoomMessage::RetainedPart(part) => self.take(&myself, actor, Input::Retained(part)),
             RoomMessage::Erase { user, reply } => self.take(&myself, actor, Input::Erase { user, reply }),
             RoomMessage::ErasedPart(part) => self.take(&myself, actor, Input::Erased(part)),
-            RoomMessage::Verified { opening, epoch } => self.verified(&myself, actor, *opening, epoch),
-            RoomMessage::Listen { peer, head } => self.listens(&myself, actor, peer, head),
+            RoomMessage::Verified { opening, epoch } => self.verified(&myself, actor, opening, epoch),
+            RoomMessage::Listen { peer, heard } => self.listens(&myself, actor, peer, heard),
             RoomMessage::Unlisten(peer) => actor.abroad.unlisten(peer),
             RoomMessage::TakeOver(from) => self.take_over(&myself, actor, from),
             RoomMessage::Yield { permit } => self.yield_room(&myself, actor, permit),
@@ -346,7 +347,7 @@ impl Room {
             Output::ForgetWords { user } => self.forget_words(actor, user),
             Output::Erased { to, result } => to.send(result),
             Output::Admit(admit) => self.admit(actor, admit),
-            Output::Verify(opening) => self.verify(myself, opening),
+            Output::Verify(opening) => self.verify(myself, Some(opening)),
             Output::Shut { session, id, code } => {
                 session.outbox.notify(Notice::Shut { room: self.id, id, code });
             }
@@ -491,45 +492,6 @@ impl Room {
             // Whoever waits for an answer asks the next owner.
             self.retire(myself, actor);
             self.tell_ended(actor);
-        }
-    }
-
-    fn verify(&self, myself: &ActorRef<RoomMessage>, opening: Opening) {
-        let (store, id, myself) = (Arc::clone(&self.rooms.context.world.store), self.id, myself.clone());
-        tokio::spawn(async move {
-            let newest = newest_bucket(&*store, id).await;
-            let epoch = newest.map(|found| found.map_or(0, |(_, statics)| statics.epoch));
-            // If the room has ended meanwhile, the session is told to ask again.
-            let _ = myself.cast(RoomMessage::Verified { opening: Box::new(opening), epoch });
-        });
-    }
-
-    fn verified(
-        &self,
-        myself: &ActorRef<RoomMessage>,
-        actor: &mut RoomActor,
-        mut opening: Opening,
-        epoch: Result<u64, StoreError>,
-    ) {
-        let ours = match &actor.phase {
-            Phase::Serving { state, .. } => state.epoch(),
-            Phase::Asleep | Phase::Claiming(_) | Phase::Leaving | Phase::Ended => 0,
-        };
-        match epoch {
-            Ok(epoch) if epoch > ours && ours > 0 => {
-                tracing::info!(room.id = %self.id, "another owner has the room");
-                self.retire(myself, actor);
-                self.tell_ended(actor);
-                self.ask_elsewhere(vec![Input::Open(opening)]);
-            }
-            Ok(_) => {
-                opening.is_verified = true;
-                self.take(myself, actor, Input::Open(opening));
-            }
-            Err(error) => {
-                let refusal = state::unavailable(&error);
-                self.refuse(Input::Open(opening), &refusal);
-            }
         }
     }
 

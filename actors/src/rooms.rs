@@ -226,8 +226,9 @@ impl Rooms {
             self.open_at(at, (open, unanswered));
             return Ok(());
         }
+        let epoch = self.context.audiences.epoch(open.room).unwrap_or_default();
         self.tell(open.room, OPEN_BYTES, |permit| {
-            RoomMessage::Open(Box::new(Opening::new(open, Some(permit))))
+            RoomMessage::Open(Box::new(Opening::new(open, Some(permit), epoch)))
         })
     }
 

@@ -91,6 +91,10 @@ impl AudienceState {
         hello.recent.into_iter().for_each(|entry| self.tail.push(entry));
     }
 
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
     /// The newest entry that was flushed.
     pub(crate) fn head(&self) -> Seq {
         self.head

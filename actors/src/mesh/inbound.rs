@@ -132,7 +132,10 @@ impl Inbound {
     fn turn(&self, room: RoomId, now: Instant) {
         let mesh = self.mesh();
         match self.rooms.place(room) {
-            Place::At(peer) => mesh.ports.turn(mesh, room, peer, self.rooms.is_heard(room), now),
+            Place::At(peer) => {
+                let listening = self.rooms.context.audiences.epoch(room);
+                mesh.ports.turn(mesh, room, peer, listening, now);
+            }
             Place::Unknown => mesh.ports.wait(room, now),
             Place::Here => self.turn_here(room),
         }
@@ -151,10 +154,10 @@ impl Inbound {
     fn turn_here(&self, room: RoomId) {
         let mesh = self.mesh();
         let Some(left) = mesh.ports.close(room) else { return };
+        let epoch = self.rooms.context.audiences.epoch(room).unwrap_or_default();
         for (open, unanswered) in left.opens {
-            let opening = |permit| {
-                RoomMessage::Open(Box::new(Opening::with(open, permit, unanswered)))
-            };
+            let opening =
+                |permit| RoomMessage::Open(Box::new(Opening::with(open, permit, unanswered, epoch)));
             // Refused: the message is dropped, and with it what waits is told to ask again.
             let _ = self.rooms.tell(room, OPEN_BYTES, opening);
         }
@@ -175,11 +178,11 @@ impl Inbound {
     fn listen(&self, which: impl Fn(RoomId, PeerId) -> bool) {
         let mesh = self.mesh();
         let mut by_owner: std::collections::HashMap<PeerId, Vec<_>> = std::collections::HashMap::new();
-        for (room, head) in self.rooms.heard() {
+        for (room, head, epoch) in self.rooms.context.audiences.heads() {
             if let Place::At(owner) = self.rooms.place(room)
                 && which(room, owner)
             {
-                by_owner.entry(owner).or_default().push((Bits(room), head));
+                by_owner.entry(owner).or_default().push((Bits(room), head, epoch));
             }
         }
         for (owner, rooms) in by_owner {
@@ -209,7 +212,7 @@ impl Inbound {
             }
             PeerMessage::Call { call, room, request } => self.called(peer, call, room.0, request),
             PeerMessage::Listen { rooms } => {
-                rooms.into_iter().for_each(|(room, head)| self.listens(peer, room.0, head));
+                rooms.into_iter().for_each(|(room, head, epoch)| self.listens(peer, room.0, (head, epoch)));
             }
             PeerMessage::Unlisten { room } => {
                 mesh.interest.unlisten(room.0, peer);
@@ -316,20 +319,21 @@ impl Inbound {
 /// As a room's owner.
 impl Inbound {
     fn opens(&self, peer: PeerId, asked: OpenAsked, trace: TraceContext) {
-        let OpenAsked { room, session, user, device, id, after, incarnation, is_listening } = asked;
+        let OpenAsked { room, session, user, device, id, after, incarnation, listening } = asked;
         let room = room.0;
         if !self.is_here(peer, room) {
             return;
         }
         let session = proxy::session(self.mesh(), peer, session.0, user.0, device.0);
-        if !is_listening {
+        if listening.is_none() {
             self.mesh().interest.unlisten(room, peer);
             self.tell_room(room, RoomMessage::Unlisten(peer));
         }
         let incarnation = incarnation.map(Incarnation);
         let open = Open { session, id, room, after, incarnation, trace };
         let (session, id) = (open.session.clone(), open.id);
-        let opening = |permit| RoomMessage::Open(Box::new(Opening::new(open, Some(permit))));
+        let epoch = listening.unwrap_or_default();
+        let opening = |permit| RoomMessage::Open(Box::new(Opening::new(open, Some(permit), epoch)));
         if let Err(refusal) = self.rooms.tell(room, OPEN_BYTES, opening) {
             session.outbox.notify(Notice::Shut { room, id, code: refusal.code });
         }
@@ -357,13 +361,13 @@ impl Inbound {
         }
     }
 
-    fn listens(&self, peer: PeerId, room: RoomId, head: protocol::Seq) {
+    fn listens(&self, peer: PeerId, room: RoomId, heard: (protocol::Seq, u64)) {
         if !self.is_here(peer, room) {
             return;
         }
         self.mesh().interest.listen(room, peer, Instant::now());
         // What nobody owns is claimed: its last owner may have gone before all heard what it had committed.
-        let listen = |_| RoomMessage::Listen { peer, head };
+        let listen = |_| RoomMessage::Listen { peer, heard };
         let _ = self.rooms.tell(room, OPEN_BYTES, listen); // refused: the lease is told again
     }
 
@@ -469,7 +473,7 @@ impl Inbound {
         let Some(link) = self.rooms.context.audiences.existing(room) else {
             // It ended meanwhile: asked again, it is greeted first.
             let now = Instant::now();
-            return mesh.ports.open(mesh, Some(peer), (open, unanswered), false, now);
+            return mesh.ports.open(mesh, Some(peer), (open, unanswered), None, now);
         };
         let (reset, opened, gap) = admitted.frames();
         let start = admitted.start;

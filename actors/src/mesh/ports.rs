@@ -121,14 +121,14 @@ impl Ports {
         mesh: &Mesh,
         at: Option<PeerId>,
         (open, unanswered): (Open, Unanswered),
-        is_listening: bool,
+        listening: Option<u64>,
         now: Instant,
     ) {
         let (room, session) = (open.room, open.session.id);
         let mut port = self.0.entry(room).or_insert_with(|| Port::new(at, now));
         port.used_at = now;
         let asked = Asked { open, unanswered, since: now, asked_at: now };
-        let is_asked = port.at.is_none_or(|peer| ask(mesh, peer, &asked.open, is_listening));
+        let is_asked = port.at.is_none_or(|peer| ask(mesh, peer, &asked.open, listening));
         if let Some(mut earlier) = port.opens.insert(session, asked) {
             earlier.unanswered.answered(); // the session has asked again
         }
@@ -185,12 +185,12 @@ impl Ports {
     }
 
     /// The room is at `peer` now: openings are asked there, and senders send again.
-    pub(crate) fn turn(&self, mesh: &Mesh, room: RoomId, peer: PeerId, is_listening: bool, now: Instant) {
+    pub(crate) fn turn(&self, mesh: &Mesh, room: RoomId, peer: PeerId, listening: Option<u64>, now: Instant) {
         let Some(mut port) = self.0.get_mut(&room) else { return };
         port.at = Some(peer);
         let is_asked = port.opens.values_mut().all(|asked| {
             asked.asked_at = now;
-            ask(mesh, peer, &asked.open, is_listening)
+            ask(mesh, peer, &asked.open, listening)
         });
         if !is_asked {
             return port.wait(now);
@@ -236,11 +236,6 @@ impl Ports {
         });
     }
 
-    #[cfg(test)]
-    pub(crate) fn debug(&self, room: RoomId) -> String {
-        self.0.get(&room).map_or("none".into(), |port| format!("{:?} opens {} senders {}", port.at, port.opens.len(), port.senders.len()))
-    }
-
     /// Forgets a session at a room.
     pub(crate) fn leave(&self, room: RoomId, session: SessionId) {
         if let Entry::Occupied(mut port) = self.0.entry(room) {
@@ -259,7 +254,7 @@ pub(crate) fn send_again(mesh: &Mesh, room: RoomId, senders: &[SessionId]) {
     }
 }
 
-fn ask(mesh: &Mesh, peer: PeerId, open: &Open, is_listening: bool) -> bool {
+fn ask(mesh: &Mesh, peer: PeerId, open: &Open, listening: Option<u64>) -> bool {
     let Open { session, id, room, after, incarnation, trace } = open;
     let message = PeerMessage::Open(OpenAsked {
         room: Bits(*room),
@@ -269,7 +264,7 @@ fn ask(mesh: &Mesh, peer: PeerId, open: &Open, is_listening: bool) -> bool {
         id: *id,
         after: *after,
         incarnation: incarnation.map(|incarnation| incarnation.0),
-        is_listening,
+        listening,
     });
     mesh.send(peer, Worth::Needed, message.encode().into(), *trace).is_ok()
 }

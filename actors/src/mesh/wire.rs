@@ -55,8 +55,8 @@ pub(crate) enum PeerMessage<'a> {
     Typing { room: Room, user: User },
     /// To the owner: a request that waits for an answer, which is a [`super::calls::Request`] in JSON.
     Call { call: u64, room: Room, request: &'a [u8] },
-    /// To the owner: we hear these rooms, as far as this. A lease: it is told again and again.
-    Listen { rooms: Vec<(Room, Seq)> },
+    /// To the owner: we hear these rooms, as far as this and of this epoch. A lease: it is told again and again.
+    Listen { rooms: Vec<(Room, Seq, u64)> },
     /// To the owner: we hear it no more.
     Unlisten { room: Room },
     /// From the owner: the room lives elsewhere, ask who.
@@ -119,8 +119,8 @@ pub(crate) struct OpenAsked {
     pub(crate) id: Option<u64>,
     pub(crate) after: Option<Seq>,
     pub(crate) incarnation: Option<u64>,
-    /// Whether the node hears the room already; otherwise it is told how the room stands.
-    pub(crate) is_listening: bool,
+    /// The newest epoch that the node has heard of, if it hears the room; otherwise it is told how the room stands.
+    pub(crate) listening: Option<u64>,
 }
 
 /// Something to say.

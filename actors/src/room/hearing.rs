@@ -57,13 +57,13 @@ impl Room {
         }
     }
 
-    /// A node hears the room, and has heard it up to `head`.
+    /// A node hears the room, and has heard it up to an entry, and of an epoch.
     pub(super) fn listens(
         &self,
         myself: &ActorRef<RoomMessage>,
         actor: &mut RoomActor,
         peer: PeerId,
-        head: Seq,
+        (head, epoch): (Seq, u64),
     ) {
         let RoomActor { phase, abroad, .. } = actor;
         match phase {
@@ -71,6 +71,7 @@ impl Room {
                 self.claim(myself, Claim::new(false));
                 *phase = Phase::Claiming(Vec::new());
             }
+            Phase::Serving { state, .. } if epoch > state.epoch() => self.verify(myself, None),
             Phase::Serving { state, .. } if !abroad.hears(peer) => self.greet(abroad, state, peer),
             Phase::Serving { state, .. } if state.head() != head => {
                 let (room, epoch, head) = (Bits(self.id), state.epoch(), state.head());

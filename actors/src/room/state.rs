@@ -226,7 +226,8 @@ impl RoomState {
 impl RoomState {
     fn open(&self, opening: Opening, out: &mut Vec<Output>) {
         let is_durable = self.durability() == Durability::Durable;
-        if is_durable && !opening.is_verified && opening.open.after.is_some_and(|after| after > self.head) {
+        let is_behind = is_durable && opening.open.after.is_some_and(|after| after > self.head);
+        if !opening.is_verified && (is_behind || opening.epoch > self.epoch) {
             return out.push(Output::Verify(opening));
         }
         let Opening { open, mut unanswered, permit: _permit, .. } = opening;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use protocol::{RoomId, Seq};
+use protocol::RoomId;
 use tokio::time::Instant;
 
 use super::{OPEN_BYTES, Rooms};
@@ -29,13 +29,13 @@ impl Rooms {
     /// Asks for a room that is not here.
     pub(super) fn open_at(&self, at: Option<PeerId>, asked: (Open, Unanswered)) {
         let mesh = &self.context.mesh;
-        let is_listening = self.is_heard(asked.0.room);
-        mesh.ports.open(mesh, at, asked, is_listening, Instant::now());
+        let listening = self.context.audiences.epoch(asked.0.room);
+        mesh.ports.open(mesh, at, asked, listening, Instant::now());
     }
 
     /// Asks again for a room that went while it was asked.
     pub(crate) fn open_again(&self, opening: Opening) {
-        let Opening { open, mut unanswered, permit, .. } = opening;
+        let Opening { open, mut unanswered, permit, epoch, .. } = opening;
         let mesh = &self.context.mesh;
         if let Some(peer) = open.session.outbox.peer() {
             unanswered.answered(); // its own node asks again
@@ -49,7 +49,7 @@ impl Rooms {
                 drop(permit); // of the actor that went
                 let room = open.room;
                 let opening =
-                    |permit| RoomMessage::Open(Box::new(Opening::with(open, permit, unanswered)));
+                    |permit| RoomMessage::Open(Box::new(Opening::with(open, permit, unanswered, epoch)));
                 // Refused: the opening is dropped, and its session told to ask again.
                 let _ = self.tell(room, OPEN_BYTES, opening);
             }
@@ -59,11 +59,6 @@ impl Rooms {
     /// Whether sessions of this node hear a room, or lately did.
     pub(crate) fn is_heard(&self, room: RoomId) -> bool {
         self.context.audiences.existing(room).is_some()
-    }
-
-    /// The rooms that are heard here, and how far.
-    pub(crate) fn heard(&self) -> Vec<(RoomId, Seq)> {
-        self.context.audiences.heads()
     }
 
     /// Sends rooms away that are placed elsewhere now, some at a time.

@@ -302,7 +302,7 @@ impl Node {
             incarnation: None,
             trace: TraceContext::NONE,
         };
-        self.to_room.push_back(Input::Open(Opening::new(open, None)));
+        self.to_room.push_back(Input::Open(Opening::new(open, None, 0)));
     }
 
     fn moderate(&mut self, who: usize) {

@@ -28,7 +28,7 @@ const ROOM: RoomId = RoomId::from_u128(7);
 const NODES: u64 = 3;
 const CLIENTS: usize = 4;
 const STEPS: usize = 250;
-const SEEDS: u64 = 60;
+const SEEDS: u64 = 1500;
 /// Sends of one client that wait for their answer at most.
 const WINDOW: usize = 6;
 
@@ -293,10 +293,6 @@ impl Storm {
     }
 
     async fn check(&self) {
-        for (place, (peer, node)) in self.cluster.nodes.iter().enumerate() {
-            let mesh = &node.rooms.context.mesh;
-            eprintln!("DBG {place} {peer} place {:?} room {} heard {:?} interest {:?} ports {:?} at {:?}", node.rooms.place(ROOM), node.rooms.active(), node.rooms.heard(), mesh.interest.of(ROOM), mesh.ports.debug(ROOM), self.at);
-        }
         let rows = self.cluster.net.log(ROOM).await;
         assert!(rows.iter().zip(1..).all(|(row, seq)| row.seq == seq), "the log has no holes");
         for client in &self.clients {

@@ -98,22 +98,20 @@ pub(crate) struct Opening {
     pub(crate) unanswered: Unanswered,
     /// Holds the room's admission until the room has decided.
     pub(crate) permit: Option<Permit>,
+    /// The newest owner that was heard of where the session is.
+    pub(crate) epoch: u64,
     /// The store was asked whether this is still the owner.
     pub(crate) is_verified: bool,
 }
 
 impl Opening {
-    pub(crate) fn new(open: Open, permit: Option<Permit>) -> Self {
-        Self::again(open, permit, |open| Unanswered::new(open))
+    pub(crate) fn new(open: Open, permit: Option<Permit>, epoch: u64) -> Self {
+        Self { unanswered: Unanswered::new(&open), open, permit, epoch, is_verified: false }
     }
 
     /// An opening that was asked of another owner before, with what it promised.
-    pub(crate) fn with(open: Open, permit: Permit, unanswered: Unanswered) -> Self {
-        Self::again(open, Some(permit), |_| unanswered)
-    }
-
-    fn again(open: Open, permit: Option<Permit>, promise: impl FnOnce(&Open) -> Unanswered) -> Self {
-        Self { unanswered: promise(&open), open, permit, is_verified: false }
+    pub(crate) fn with(open: Open, permit: Permit, unanswered: Unanswered, epoch: u64) -> Self {
+        Self { open, unanswered, permit: Some(permit), epoch, is_verified: false }
     }
 }
 
@@ -173,8 +171,8 @@ pub(crate) enum Output {
     Erased { to: Answer<Erased>, result: Result<Erased, Refusal> },
     /// Let a session hear the room.
     Admit(Admit),
-    /// A session has heard more than this owner knows of: ask the store whether it is still the owner, and if so
-    /// let it open the room.
+    /// Where the session is, more was heard than this owner knows of, or of a later one: ask the store whether it is
+    /// still the owner, and if so let the session open the room.
     Verify(Opening),
     /// Do not let it.
     Shut { session: Session, id: Option<u64>, code: ErrorCode },
