@@ -3,7 +3,9 @@
 //! In reading order:
 //!
 //! * [`node_name`]: what a node is called;
+//! * [`link`]: messages between two nodes.
 
+pub mod link;
 pub mod node_name;
 
 pub use node_name::NodeName;
