@@ -56,11 +56,14 @@ pub use times::Times;
 pub use tls::{ANY_NODE, Tls, TlsError, TlsFiles};
 
 use crate::NodeName;
-use actor::{Link, LinkMessage, STOP, Sessions, actor_name};
+use actor::{Link, LinkMessage, Sessions, actor_name};
 use shared::{Actors, Shared};
 
 /// The longest frame that a session reads: a batch with what the library adds to it. A peer that sends more is cut off.
 const LONGEST_READ: u64 = 2 * envelope::LONGEST_FRAME as u64;
+
+/// How long each part of a stop may take that has nothing to wait for.
+const STOP: Duration = Duration::from_secs(2);
 
 /// Between two looks at whether a flush is done.
 const FLUSH_LOOK: Duration = Duration::from_millis(5);
@@ -138,7 +141,7 @@ pub enum StartError {
     Spawn(#[from] ractor::SpawnErr),
 }
 
-/// The links of this node to all others. Cheap to clone. They are for one life of the node: if its name is to get a new
+/// The links of this node to all others. Cheap to clone. They run until [`Self::stop`], and are for one life of the node: if its name is to get a new
 /// generation, its owner stops them and starts others.
 #[derive(Clone)]
 pub struct Links {

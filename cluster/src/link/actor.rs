@@ -4,7 +4,6 @@
 use std::{
     collections::HashMap,
     sync::{Arc, atomic::Ordering},
-    time::Duration,
 };
 
 use actors::PeerId;
@@ -406,6 +405,3 @@ impl LinkState {
         self.shared.handler.down(peer);
     }
 }
-
-/// How long a stop may take for the parts that have nothing to wait for.
-pub(crate) const STOP: Duration = Duration::from_secs(2);

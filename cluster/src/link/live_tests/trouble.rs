@@ -189,3 +189,47 @@ impl ractor_cluster::ClusterBidiStream for Plain {
         (Box::new(read), Box::new(write))
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn frames_of_no_session_and_frames_that_cannot_be_read_are_counted_and_dropped() {
+    let folder = tempfile::tempdir().unwrap();
+    let (a, b) = (node(folder.path(), "stray-a").await, node(folder.path(), "stray-b").await);
+    meet(&[&a, &b]);
+    linked(&a, &b).await;
+    let actors = a.links.shared.actors.get().unwrap();
+    let mut stale = envelope::batch(envelope::VERSION, 12345, 64);
+    envelope::put_entry(&mut stale, Worth::Needed, &TraceContext::NONE, b"of before");
+    for frame in [stale, vec![], vec![envelope::VERSION, 99, 0, 0, 0, 0, 0, 0, 0, 0]] {
+        actors.link.cast(LinkMessage::Frame(frame)).unwrap();
+    }
+    actors.link.cast(LinkMessage::Unreadable).unwrap();
+    until("all are counted", || a.links.stats().unreadable == 3).await;
+    assert_eq!((a.links.stats().stale, a.handler.received()), (1, 0));
+    assert_eq!(a.phase(&b), LinkPhase::Ready);
+    stop([a, b]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_forgotten_and_met_again_hears_nothing_of_before() {
+    let folder = tempfile::tempdir().unwrap();
+    let (a, b) = (node(folder.path(), "forget-a").await, node(folder.path(), "forget-b").await);
+    meet(&[&a, &b]);
+    linked(&a, &b).await;
+    // Much of it waits in front of the handler, some behind the news that the sender does not live.
+    b.handler.blocked.store(true, Ordering::Relaxed);
+    for number in 0..4_000 {
+        a.push(&b, numbered(number, 512)).await;
+    }
+    b.links.set_live(vec![]);
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    b.handler.blocked.store(false, Ordering::Relaxed);
+    until("it is closed", || b.handler.count(&Told::Down(a.peer())) == 1).await;
+    b.links.set_live(vec![a.address()]);
+    until("it is up again", || b.handler.count(&Told::Up(a.peer())) == 2).await;
+    a.push(&b, numbered(4_000, 4)).await;
+    until("it goes on", || b.handler.numbers().last() == Some(&4_000)).await;
+    let told = b.handler.told();
+    let down = told.iter().position(|told| *told == Told::Down(a.peer())).unwrap();
+    assert_eq!(told[down + 1..], [Told::Up(a.peer()), Told::Received(a.peer(), numbered(4_000, 4))]);
+    stop([a, b]).await;
+}
