@@ -6,8 +6,10 @@
 //! * [`gossip`]: which nodes there are, and how they fare, over sealed datagrams;
 //! * [`placement`]: which of them a room or a user lives on;
 //! * [`presence`]: who is online, as every node knows it;
+//! * [`link`]: messages between two nodes.
 
 pub mod gossip;
+pub mod link;
 mod mix;
 pub mod node_name;
 pub mod placement;

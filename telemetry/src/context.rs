@@ -12,6 +12,9 @@ pub struct TraceContext {
 }
 
 impl TraceContext {
+    /// Bytes of [`Self::to_bytes`].
+    pub const LENGTH: usize = 25;
+
     /// Not traced.
     pub const NONE: Self = Self { trace: [0; 16], span: [0; 8], flags: 0 };
 
@@ -30,6 +33,23 @@ impl TraceContext {
         unhex(&bytes[53..], &mut flags)?;
         context.flags = flags[0];
         (context.trace != [0; 16] && context.span != [0; 8]).then_some(context)
+    }
+
+    /// Trace id, span id, flags: what is sent to another node.
+    pub fn to_bytes(&self) -> [u8; Self::LENGTH] {
+        let mut bytes = [0; Self::LENGTH];
+        bytes[..16].copy_from_slice(&self.trace);
+        bytes[16..24].copy_from_slice(&self.span);
+        bytes[24] = self.flags;
+        bytes
+    }
+
+    /// Reads what [`Self::to_bytes`] wrote. An id of zeros is no id, as in a header: [`Self::NONE`].
+    pub fn from_bytes(bytes: &[u8; Self::LENGTH]) -> Self {
+        let mut context = Self { flags: bytes[24], ..Self::NONE };
+        context.trace.copy_from_slice(&bytes[..16]);
+        context.span.copy_from_slice(&bytes[16..24]);
+        if context.trace == [0; 16] || context.span == [0; 8] { Self::NONE } else { context }
     }
 
     /// Whether somebody follows this message.
@@ -81,6 +101,17 @@ mod tests {
         assert!(context.is_some() && context.is_sampled());
         assert_eq!(context.to_string(), header);
         assert_eq!(size_of::<TraceContext>(), 25);
+    }
+
+    #[test]
+    fn bytes_are_read_back_and_a_missing_id_is_no_context() {
+        let context =
+            TraceContext::parse("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01").unwrap();
+        assert_eq!(TraceContext::from_bytes(&context.to_bytes()), context);
+        assert_eq!(TraceContext::from_bytes(&TraceContext::NONE.to_bytes()), TraceContext::NONE);
+        let mut spanless = context.to_bytes();
+        spanless[16..24].fill(0);
+        assert_eq!(TraceContext::from_bytes(&spanless), TraceContext::NONE);
     }
 
     #[test]
