@@ -21,7 +21,14 @@ mod tests;
 pub(crate) const DEFAULTS: &str = include_str!("../config.default.toml");
 
 /// Keys that are lists: in the environment their items are separated by commas.
-const LISTS: &[&str] = &["listen.trusted_proxies", "listen.origins", "scylla.contact_points", "admin.hosts"];
+const LISTS: &[&str] = &[
+    "listen.trusted_proxies",
+    "listen.origins",
+    "scylla.contact_points",
+    "cluster.seeds",
+    "cluster.roles",
+    "admin.hosts",
+];
 
 /// Shortest secret of the admin listener.
 pub(crate) const TOKEN_CHARS: usize = 32;
@@ -49,6 +56,7 @@ macro_rules! choice {
 }
 
 choice!(StoreKind: "sqlite" = Sqlite, "scylla" = Scylla);
+choice!(Role: "rooms" = Rooms, "gateway" = Gateway);
 choice!(Synchronous: "full" = Full, "normal" = Normal);
 choice!(LogFormat: "auto" = Auto, "human" = Human, "json" = Json);
 
@@ -58,6 +66,7 @@ pub(crate) struct Config {
     pub(crate) listen: Listen,
     pub(crate) store: Store,
     pub(crate) scylla: Scylla,
+    pub(crate) cluster: Cluster,
     pub(crate) auth: Auth,
     pub(crate) limits: Limits,
     pub(crate) rooms: Rooms,
@@ -108,6 +117,27 @@ pub(crate) struct Scylla {
     pub(crate) connect_timeout_ms: u32,
     pub(crate) conditional_timeout_ms: u32,
     pub(crate) request_timeout_ms: u32,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Cluster {
+    pub(crate) enabled: bool,
+    pub(crate) node: String,
+    pub(crate) id: String,
+    gossip: String,
+    link: String,
+    advertise: String,
+    pub(crate) seeds: Vec<String>,
+    pub(crate) roles: Vec<Role>,
+    pub(crate) secret_file: PathBuf,
+    pub(crate) previous_secret_file: PathBuf,
+    pub(crate) certificate: PathBuf,
+    pub(crate) key: PathBuf,
+    pub(crate) ca: PathBuf,
+    pub(crate) development_tls: PathBuf,
+    pub(crate) interval_ms: u32,
+    pub(crate) zone: String,
 }
 
 /// How copies are spread.
@@ -230,6 +260,7 @@ impl Config {
         at_least("store.readers", self.store.readers, 1)?;
         at_least("store.write_queue", self.store.write_queue, 1)?;
         self.scylla.check()?;
+        self.cluster.check(self.store.kind)?;
         at_least("auth.access_token_minutes", self.auth.access_token_minutes, 1)?;
         at_least("auth.sign_in_days", self.auth.sign_in_days, 1)?;
         at_least("auth.signing_key_days", self.auth.signing_key_days, 1)?;
@@ -294,6 +325,66 @@ impl Listen {
             origin(key, url)?;
         }
         if self.public_url.is_empty() { Ok(()) } else { origin("listen.public_url", &self.public_url) }
+    }
+}
+
+impl Cluster {
+    /// Where gossip is heard.
+    pub(crate) fn gossip(&self) -> SocketAddr {
+        address("cluster.gossip", &self.gossip).expect("checked when the configuration was loaded")
+    }
+
+    /// Where links are taken.
+    pub(crate) fn link(&self) -> SocketAddr {
+        address("cluster.link", &self.link).expect("checked when the configuration was loaded")
+    }
+
+    /// By which address the others reach this server.
+    pub(crate) fn advertise(&self) -> Result<IpAddr> {
+        let ip = match self.advertise.as_str() {
+            "" => address("cluster.gossip", &self.gossip)?.ip(),
+            text => text.parse().with_context(|| {
+                format!("cluster.advertise is {text:?}: allowed is an IP address, such as \"10.0.0.1\"")
+            })?,
+        };
+        if ip.is_unspecified() {
+            bail!(
+                "cluster.gossip is on all interfaces: cluster.advertise has to say which address others use"
+            );
+        }
+        Ok(ip)
+    }
+
+    fn check(&self, store: StoreKind) -> Result<()> {
+        if !self.enabled {
+            return Ok(());
+        }
+        if store == StoreKind::Sqlite {
+            bail!(
+                "cluster.enabled is true and store.kind is \"sqlite\", which serves one server: allowed is \"scylla\""
+            );
+        }
+        address("cluster.gossip", &self.gossip)?;
+        address("cluster.link", &self.link)?;
+        self.advertise()?;
+        if self.secret_file.as_os_str().is_empty() {
+            bail!("cluster.secret_file is empty: allowed is a file with a secret of at least 32 bytes");
+        }
+        let files = [&self.certificate, &self.key, &self.ca].map(|file| !file.as_os_str().is_empty());
+        let makes_its_own = !self.development_tls.as_os_str().is_empty();
+        if files.contains(&makes_its_own) {
+            bail!(
+                "cluster.certificate, cluster.key and cluster.ca, or cluster.development_tls: allowed are the three, \
+                 or the one"
+            );
+        }
+        if self.roles.is_empty() {
+            bail!("cluster.roles is empty: allowed are \"rooms\", \"gateway\", or both");
+        }
+        if !(20..=1_000).contains(&self.interval_ms) {
+            bail!("cluster.interval_ms is {}: allowed are 20 to 1000", self.interval_ms);
+        }
+        Ok(())
     }
 }
 

@@ -5,6 +5,7 @@
 //! * `cli`: the commands;
 //! * `config`: what an operator may choose, and `settings`: the same in the words of the parts;
 //! * `serve`: a node from start to stop, in the order of assembly, and `stores`: what it keeps things in;
+//! * `members`: this server among others;
 //! * `world`: where time and chance come from;
 //! * `admin`: what operators ask of a running or stopped server;
 //! * `metrics`: what the parts count, for Prometheus.
@@ -12,6 +13,7 @@
 mod admin;
 mod cli;
 mod config;
+mod members;
 mod metrics;
 mod serve;
 mod settings;

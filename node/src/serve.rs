@@ -8,6 +8,7 @@ use std::{
 
 use actors::{Actors, World};
 use anyhow::{Context, Result};
+use cluster::Cluster;
 use gateway::{
     Frames, Gateway, GatewayParts,
     auth::Auth,
@@ -23,14 +24,19 @@ use crate::{
     admin::{office::Office, server::AdminServer},
     cli::say,
     config::Config,
+    members::{self, Door},
     metrics::Metrics,
     settings,
     stores::Opened,
     world::{SystemChance, SystemClock},
 };
 
+/// Between two looks at whether the cluster still serves.
+const READY_LOOK: Duration = Duration::from_millis(50);
 /// From the signal to the end of everything that has not ended by itself.
 const STOP: Duration = Duration::from_secs(15);
+/// The part of it that rooms have to move to other servers.
+const ROOMS_STOP: Duration = Duration::from_secs(5);
 /// The part of it that clients have to say goodbye and requests to end.
 const CLIENTS_STOP: Duration = Duration::from_secs(8);
 
@@ -45,12 +51,13 @@ pub(crate) async fn serve(mut config: Config) -> Result<()> {
     let _lock = opened.lock(&config)?;
     let store = opened.store();
     let (clock, chance) = (Arc::new(SystemClock), Arc::new(SystemChance));
+    let door = Door::new(&config.cluster, &*clock)?;
     let world = World {
         clock: clock.clone(),
         chance: chance.clone(),
         store: store.clone(),
         encode: Arc::new(Frames),
-        peers: None,
+        peers: door.as_ref().map(Door::peers),
         settings: Arc::new(settings::actors(&config)),
     };
     let actors = Actors::start(world).await.context("the actors do not start")?;
@@ -80,13 +87,18 @@ pub(crate) async fn serve(mut config: Config) -> Result<()> {
         settings: settings::sockets(&config)?,
     };
     let gateway = Gateway::start(gateway).await?;
-    let office = Office { store: store.clone(), auth, clock, chance, rooms, users: Some(users) };
+    let cluster = match door {
+        Some(door) => Some(door.join(&config, &actors, clock.clone(), chance.clone()).await?),
+        None => None,
+    };
+    let office =
+        Office { store: store.clone(), auth, clock, chance, rooms: rooms.clone(), users: Some(users) };
     let metrics = Arc::new(Metrics::new(gateway.counters(), opened.clone()));
     let admin =
         AdminServer { office, metrics, health: health.clone(), tasks: tasks.clone(), stop: stop.clone() };
     open_admin(&admin, &config).await?;
     health.set_started(true);
-    health.set_ready(true);
+    keep_ready(cluster.clone(), &health, &tasks, &stop).await;
     tracing::info!(address = %gateway.local_addr(), folder = ?config.store.folder, "ready");
     say(&format!("Rookery is at {}/", settings::public_url(&config.listen)))?;
 
@@ -95,12 +107,18 @@ pub(crate) async fn serve(mut config: Config) -> Result<()> {
     health.set_ready(false);
     let stopping = async {
         let deadline = Instant::now() + STOP;
+        if let Some(cluster) = &cluster {
+            members::drain(cluster, &rooms, Instant::now() + ROOMS_STOP).await;
+        }
         gateway.stop(CLIENTS_STOP).await;
         stop.cancel();
         tasks.close();
         // What does not end in time is not durable, and was not acknowledged.
         let _ = timeout_at(deadline, tasks.wait()).await;
         actors.stop(deadline.saturating_duration_since(Instant::now())).await;
+        if let Some(cluster) = &cluster {
+            cluster.leave().await;
+        }
         opened.close().await;
     };
     tokio::select! {
@@ -108,6 +126,34 @@ pub(crate) async fn serve(mut config: Config) -> Result<()> {
         () = signals.next() => tracing::warn!("a second signal: ending at once"),
     }
     Ok(())
+}
+
+/// Ready from now on; in a cluster, as long as it says so. Comes back when this server is ready for the first time, or is to
+/// stop.
+async fn keep_ready(
+    cluster: Option<Cluster>,
+    health: &Health,
+    tasks: &TaskTracker,
+    stop: &CancellationToken,
+) {
+    let Some(cluster) = cluster else { return health.set_ready(true) };
+    let (first, was_ready) = tokio::sync::oneshot::channel::<()>();
+    let (health, stop) = (health.clone(), stop.clone());
+    tasks.spawn(async move {
+        let mut first = Some(first);
+        loop {
+            let is_ready = cluster.is_ready();
+            health.set_ready(is_ready && !stop.is_cancelled());
+            if is_ready {
+                drop(first.take());
+            }
+            tokio::select! {
+                () = stop.cancelled() => return health.set_ready(false),
+                () = tokio::time::sleep(READY_LOOK) => {}
+            }
+        }
+    });
+    let _ = was_ready.await; // it is never sent: it ends
 }
 
 async fn open_admin(admin: &AdminServer, config: &Config) -> Result<()> {

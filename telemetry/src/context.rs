@@ -105,8 +105,7 @@ mod tests {
 
     #[test]
     fn bytes_are_read_back_and_a_missing_id_is_no_context() {
-        let context =
-            TraceContext::parse("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01").unwrap();
+        let context = TraceContext::parse("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01").unwrap();
         assert_eq!(TraceContext::from_bytes(&context.to_bytes()), context);
         assert_eq!(TraceContext::from_bytes(&TraceContext::NONE.to_bytes()), TraceContext::NONE);
         let mut spanless = context.to_bytes();

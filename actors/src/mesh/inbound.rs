@@ -82,6 +82,12 @@ impl Inbound {
         self.users.map.forget_peer(peer);
     }
 
+    /// This node was cut off from most of the others and hears them again: what was told to all meanwhile is looked up.
+    pub fn rejoined(&self) {
+        self.users.look_up_sign_ins();
+        self.placement_changed();
+    }
+
     /// Rooms and users may live elsewhere now.
     pub fn placement_changed(&self) {
         self.look(Instant::now(), true);

@@ -181,6 +181,21 @@ impl Users {
         }
     }
 
+    /// Ends sockets whose sign-in has ended while this node could not be told.
+    pub(crate) fn look_up_sign_ins(&self) {
+        let users = self.clone();
+        tokio::spawn(async move {
+            for Socket { session, .. } in
+                users.mesh.sockets.users().into_iter().flat_map(|user| users.mesh.sockets.of(user))
+            {
+                // A store that is away says nothing against anybody.
+                if let Ok(None) = users.world.store.sign_in(session.device).await {
+                    session.outbox.notify(Notice::End(CloseCode::SignedOut));
+                }
+            }
+        });
+    }
+
     /// Says again which sockets are here, and lets go of those that nobody has spoken of for long.
     pub(crate) fn renew(&self) {
         self.register_at(|_| true);

@@ -106,6 +106,13 @@ impl Directory {
         directory
     }
 
+    /// Another life of this node begins: its flushes count as this one's. The last life is to be told as
+    /// [`Self::left`] once its users were flushed again.
+    pub fn reborn(&mut self, own: &NodeName) {
+        self.own = own.clone();
+        self.add(own);
+    }
+
     /// What others see of a user, as far as is known here.
     pub fn status(&self, user: UserId) -> PresenceStatus {
         shown(self.table.winner(User::new(user)))

@@ -80,6 +80,19 @@ impl Ring {
         Self::with_bounds(node, Bounds::default())
     }
 
+    /// The same users in another life of this node: the next flush tells of all of them.
+    pub fn reborn(&mut self, node: &NodeName) {
+        let mut next = Self::with_bounds(node, self.bounds);
+        next.pending = std::mem::take(&mut self.set);
+        for (user, stand) in self.pending.drain() {
+            match stand.status() {
+                PresenceStatus::Offline => _ = next.pending.remove(&user),
+                _ => _ = next.pending.insert(user, stand),
+            }
+        }
+        *self = next;
+    }
+
     pub(super) fn with_bounds(node: &NodeName, bounds: Bounds) -> Self {
         Self {
             generation: node.generation(),

@@ -119,6 +119,21 @@ fn an_address_that_others_reach_needs_encryption() {
 }
 
 #[test]
+fn a_cluster_needs_a_database_a_secret_and_certificates() {
+    let on = "[cluster]\nenabled = true\n";
+    names_all(&refusal(on, &[]), &["cluster.enabled", "sqlite", "scylla"]);
+    let scylla = "[store]\nkind = \"scylla\"\n";
+    names_all(&refusal(&format!("{scylla}{on}"), &[]), &["cluster.secret_file", "32"]);
+    let secret = format!("{scylla}{on}secret_file = \"s\"\n");
+    names_all(&refusal(&secret, &[]), &["cluster.certificate", "cluster.development_tls"]);
+    load(&format!("{secret}development_tls = \"d\"\n"), &[]).unwrap();
+    load(&format!("{secret}certificate = \"c\"\nkey = \"k\"\nca = \"a\"\n"), &[]).unwrap();
+    let everywhere = format!("{secret}development_tls = \"d\"\ngossip = \"0.0.0.0:7100\"\n");
+    names_all(&refusal(&everywhere, &[]), &["cluster.advertise"]);
+    names_all(&refusal(&format!("{secret}roles = [\"cook\"]\n"), &[]), &["cook", "gateway"]);
+}
+
+#[test]
 fn an_admin_address_that_others_reach_needs_a_token() {
     let open = "[admin]\nlisten = \"0.0.0.0:9090\"\n";
     names_all(&refusal(open, &[]), &["admin.listen", "0.0.0.0:9090", "admin.token_file"]);
