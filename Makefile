@@ -1,4 +1,5 @@
 # make run    a server with its web client, on http://127.0.0.1:8080/
+# make cluster  three servers as one, on ports 8081 to 8083, beside a database of their own
 # make test   every test but the longest
 # make test-long  those that take minutes: a database of three nodes
 # make check  formatting, lints, documentation, licences
@@ -12,11 +13,15 @@ SHELL := /bin/sh
 NODE_LEAST := 18
 DATA ?= data
 
-.PHONY: run test test-long check bench clean rust node chromium cassandra web
+.PHONY: run cluster test test-long check bench clean rust node chromium cassandra web
 
 run: rust web
 	cargo build --release --locked
 	ROOKERY__STORE__FOLDER="$(DATA)" target/release/rookery serve
+
+cluster: rust web cassandra
+	cargo build --release --locked --package rookery --package rookery-test-cassandra
+	target/release/rookery-test-cassandra scripts/cluster target/release/rookery "$(DATA)/cluster"
 
 test: rust web chromium cassandra
 	cargo build --locked --package rookery --package rookery-test-cassandra

@@ -366,37 +366,23 @@ impl Keeper {
         let now = self.clock.now();
         match change {
             Change::Joined(member) => {
-                tracing::info!(node = %member.name, state = ?member.state, "a node is there");
                 let values = self.values.entry(member.name.clone()).or_default();
                 self.directory.alive(&member.name, values.iter().map(|(key, value)| (&**key, &**value)), now);
             }
-            Change::Changed(member) => {
-                tracing::info!(node = %member.name, state = ?member.state, "a node has changed");
-            }
-            Change::Leaving(name) => {
-                tracing::info!(node = %name, "a node leaves");
-                self.directory.left(&name, now);
-            }
-            Change::Left(name) => self.gone(&name, "a node has left", Directory::left),
-            Change::Lost(name) => self.gone(&name, "a node is lost", Directory::lost),
-            Change::Superseded { old, new } => {
-                tracing::info!(node = %new, "a node has begun another life");
-                self.gone(&old, "its last life is over", Directory::left);
-            }
-            Change::Isolated(why) => {
-                tracing::warn!(?why, "this node does not hear most of the others: it claims nothing");
-                self.directory.isolate(true, now);
-            }
+            Change::Changed(_) => {}
+            Change::Leaving(name) => self.directory.left(&name, now),
+            Change::Left(name) => self.gone(&name, Directory::left),
+            Change::Lost(name) => self.gone(&name, Directory::lost),
+            Change::Superseded { old, .. } => self.gone(&old, Directory::left),
+            Change::Isolated(_) => self.directory.isolate(true, now),
             Change::Rejoined => {
-                tracing::info!("this node hears the others again");
                 self.directory.isolate(false, now);
                 self.inbound.rejoined();
             }
         }
     }
 
-    fn gone(&mut self, name: &NodeName, what: &str, tell: fn(&mut Directory, &NodeName, u64)) {
-        tracing::info!(node = %name, "{what}");
+    fn gone(&mut self, name: &NodeName, tell: fn(&mut Directory, &NodeName, u64)) {
         self.values.remove(name);
         tell(&mut self.directory, name, self.clock.now());
         self.inbound.gone(name.peer());

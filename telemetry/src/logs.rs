@@ -21,7 +21,8 @@ pub enum LogFormat {
 /// # Errors
 /// When the filter can't be read.
 pub fn start(filter: &str, format: LogFormat) -> Result<(), ParseError> {
-    let filter = EnvFilter::builder().parse(filter)?;
+    // What the actor library says is for its own authors, and its spans would hang on every line of ours.
+    let filter = EnvFilter::builder().parse(format!("ractor=warn,ractor_cluster=warn,{filter}"))?;
     let on_terminal = io::stderr().is_terminal();
     let human = format == LogFormat::Human || format == LogFormat::Auto && on_terminal;
     let lines = fmt().with_env_filter(filter).with_writer(io::stderr);

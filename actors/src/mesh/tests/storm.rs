@@ -28,7 +28,7 @@ const ROOM: RoomId = RoomId::from_u128(7);
 const NODES: u64 = 3;
 const CLIENTS: usize = 4;
 const STEPS: usize = 250;
-const SEEDS: u64 = 1500;
+const SEEDS: u64 = 60;
 /// Sends of one client that wait for their answer at most.
 const WINDOW: usize = 6;
 
