@@ -4,7 +4,7 @@
 //!
 //! * [`passwords`]: Argon2id, in a few threads of its own;
 //! * [`throttle`]: slows down who guesses;
-//! * [`jwt`] and [`keys`]: access tokens, and the keys that sign them;
+//! * [`jwt`] and [`keys`]: access tokens, and the keys that sign them, in the store or in files;
 //! * [`secret`]: refresh tokens, tickets and the secrets of invitations;
 //! * [`family`]: what to do with a refresh token that is shown;
 //! * [`sign_ins`]: signing in, refreshing, signing out.
@@ -25,7 +25,7 @@ use store::{Store, StoreError, accounts::Ticket};
 
 use self::{
     jwt::{Claims, Expected, Flaw, Unverified},
-    keys::{Keys, Lifetimes},
+    keys::{Keys, Lifetimes, Source},
     passwords::Passwords,
     secret::TicketSecret,
     throttle::Throttle,
@@ -40,6 +40,7 @@ pub mod settings;
 pub mod sign_ins;
 pub mod throttle;
 
+pub use keys::{KeyFileError, Seal, ShortSecret};
 pub use settings::AuthSettings;
 
 /// What somebody shows.
@@ -62,6 +63,17 @@ pub struct Identity {
     pub expires_at: Millis,
 }
 
+/// Why nobody can be signed in.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The store is away.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A file of [`AuthSettings::key_files`] is not a signing key.
+    #[error(transparent)]
+    KeyFile(#[from] KeyFileError),
+}
+
 /// The judge of credentials. One a node.
 pub struct Auth {
     store: Arc<dyn Store>,
@@ -75,18 +87,25 @@ pub struct Auth {
 }
 
 impl Auth {
-    /// Reads the signing keys, and makes the first one where there is none.
+    /// Reads the signing keys: from the files of the settings, or else from the store, where it makes the first one if
+    /// there is none that can be opened.
     ///
     /// # Errors
-    /// When the store is away.
+    /// When the store is away, or when a file does not hold a signing key.
     pub async fn start(
         store: Arc<dyn Store>,
         clock: Arc<dyn Clock>,
         chance: Arc<dyn Chance>,
         settings: AuthSettings,
-    ) -> Result<Self, StoreError> {
+    ) -> Result<Self, StartError> {
         let lifetimes = Lifetimes { key_ms: settings.key_ms, token_ms: settings.access_ms };
-        let keys = Keys::load(Arc::clone(&store), Arc::clone(&clock), Arc::clone(&chance), lifetimes).await?;
+        let source = if settings.key_files.is_empty() {
+            Source::Store(settings.seal.clone())
+        } else {
+            Source::Files(settings.key_files.clone())
+        };
+        let keys = Keys::load(Arc::clone(&store), Arc::clone(&clock), Arc::clone(&chance), lifetimes, source)
+            .await?;
         let passwords = Passwords::new(&settings.passwords, Arc::clone(&chance));
         let (accounts, addresses) =
             (Throttle::new(settings.per_account), Throttle::new(settings.per_address));

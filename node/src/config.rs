@@ -27,6 +27,7 @@ const LISTS: &[&str] = &[
     "scylla.contact_points",
     "cluster.seeds",
     "cluster.roles",
+    "auth.signing_key_files",
     "admin.hosts",
 ];
 
@@ -165,6 +166,9 @@ pub(crate) struct Auth {
     pub(crate) access_token_minutes: u32,
     pub(crate) sign_in_days: u32,
     pub(crate) signing_key_days: u32,
+    pub(crate) seal_secret_file: PathBuf,
+    pub(crate) seal_secret_file_previous: PathBuf,
+    pub(crate) signing_key_files: Vec<PathBuf>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -261,9 +265,7 @@ impl Config {
         at_least("store.write_queue", self.store.write_queue, 1)?;
         self.scylla.check()?;
         self.cluster.check(self.store.kind)?;
-        at_least("auth.access_token_minutes", self.auth.access_token_minutes, 1)?;
-        at_least("auth.sign_in_days", self.auth.sign_in_days, 1)?;
-        at_least("auth.signing_key_days", self.auth.signing_key_days, 1)?;
+        self.auth.check()?;
         self.limits.check()?;
         at_least("rooms.waiting", self.rooms.waiting, 1)?;
         at_least("rooms.waiting_kib", self.rooms.waiting_kib, 1)
@@ -432,6 +434,25 @@ impl Scylla {
         at_least("scylla.connect_timeout_ms", self.connect_timeout_ms, 1)?;
         at_least("scylla.conditional_timeout_ms", self.conditional_timeout_ms, 1)?;
         at_least("scylla.request_timeout_ms", self.request_timeout_ms, 1)
+    }
+}
+
+impl Auth {
+    fn check(&self) -> Result<()> {
+        at_least("auth.access_token_minutes", self.access_token_minutes, 1)?;
+        at_least("auth.sign_in_days", self.sign_in_days, 1)?;
+        at_least("auth.signing_key_days", self.signing_key_days, 1)?;
+        let has_seal = !self.seal_secret_file.as_os_str().is_empty();
+        if !has_seal && !self.seal_secret_file_previous.as_os_str().is_empty() {
+            bail!("auth.seal_secret_file_previous needs auth.seal_secret_file");
+        }
+        if has_seal && !self.signing_key_files.is_empty() {
+            bail!("auth.seal_secret_file and auth.signing_key_files: allowed is one of them");
+        }
+        if self.signing_key_files.iter().any(|file| file.as_os_str().is_empty()) {
+            bail!("auth.signing_key_files holds \"\": allowed are paths of files");
+        }
+        Ok(())
     }
 }
 

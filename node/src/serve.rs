@@ -63,7 +63,7 @@ pub(crate) async fn serve(mut config: Config) -> Result<()> {
     let actors = Actors::start(world).await.context("the actors do not start")?;
     let (rooms, users) = (actors.rooms.clone(), actors.users.clone());
     let auth =
-        Auth::start(store.clone(), clock.clone(), chance.clone(), settings::auth(&config.auth)).await?;
+        Auth::start(store.clone(), clock.clone(), chance.clone(), settings::auth(&config.auth)?).await?;
     let auth = Arc::new(auth);
     let (health, tasks, stop) = (Health::default(), TaskTracker::new(), CancellationToken::new());
     let rest = RestParts {

@@ -5,7 +5,7 @@ use std::{path::Path, time::Duration};
 use anyhow::{Context, Result};
 use gateway::{
     SocketSettings, TlsFiles,
-    auth::AuthSettings,
+    auth::{AuthSettings, Seal},
     limits::Rate,
     rest::{RestSettings, rates::PerSecond},
 };
@@ -98,14 +98,36 @@ pub(crate) fn retention(max_age_days: Option<u32>, max_entries: Option<u64>) -> 
     }
 }
 
-pub(crate) fn auth(config: &config::Auth) -> AuthSettings {
-    AuthSettings {
+pub(crate) fn auth(config: &config::Auth) -> Result<AuthSettings> {
+    Ok(AuthSettings {
         issuer: config.issuer.clone(),
         access_ms: u64::from(config.access_token_minutes) * 60_000,
         sign_in_ms: u64::from(config.sign_in_days) * DAY_MS,
         key_ms: u64::from(config.signing_key_days) * DAY_MS,
+        seal: seal(config)?,
+        key_files: config.signing_key_files.clone(),
         ..AuthSettings::default()
+    })
+}
+
+/// What seals the signing keys in the store, if anything.
+fn seal(config: &config::Auth) -> Result<Option<Seal>> {
+    let current = secret("auth.seal_secret_file", &config.seal_secret_file)?;
+    let previous = secret("auth.seal_secret_file_previous", &config.seal_secret_file_previous)?;
+    let Some(current) = current else { return Ok(None) };
+    // Both are long enough: whichever is not has been named above.
+    Ok(Some(Seal::new(&current, previous.as_deref())?))
+}
+
+/// What the file holds, without white space around it; `None` where no file is named.
+fn secret(key: &str, file: &Path) -> Result<Option<Vec<u8>>> {
+    if file.as_os_str().is_empty() {
+        return Ok(None);
     }
+    let bytes = std::fs::read(file).with_context(|| format!("{key} {} can't be read", file.display()))?;
+    let secret = bytes.trim_ascii();
+    Seal::new(secret, None).with_context(|| format!("{key} {}", file.display()))?;
+    Ok(Some(secret.to_vec()))
 }
 
 pub(crate) fn sockets(config: &Config) -> Result<SocketSettings> {
@@ -178,9 +200,37 @@ mod tests {
         agrees(sqlite(&config.store), SqliteOptions::default());
         agrees(scylla(&config.scylla).unwrap(), ScyllaOptions::default());
         agrees(actors(&config), actors::world::Settings::default());
-        agrees(auth(&config.auth), AuthSettings::default());
+        agrees(auth(&config.auth).unwrap(), AuthSettings::default());
         agrees(sockets(&config).unwrap(), SocketSettings::default());
         agrees(rest(&config), RestSettings::default());
+    }
+
+    #[test]
+    fn a_seal_is_made_of_the_files_and_a_short_secret_is_refused_without_showing_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path
+        };
+        let seal_of = |current, previous| {
+            let mut config = defaults().auth;
+            (config.seal_secret_file, config.seal_secret_file_previous) = (current, previous);
+            auth(&config).map(|settings| settings.seal)
+        };
+        let good = file("good", &format!("{}\n", "s".repeat(32)));
+        assert!(seal_of(good.clone(), Path::new("").into()).unwrap().is_some());
+        assert!(seal_of(good.clone(), good.clone()).unwrap().is_some());
+        // White space does not count.
+        let short = file("short", &format!("{}\n ", "s".repeat(31)));
+        for (key, current, previous) in [
+            ("auth.seal_secret_file ", short.clone(), good.clone()),
+            ("auth.seal_secret_file_previous ", good.clone(), short.clone()),
+            ("auth.seal_secret_file ", folder.path().join("missing"), good.clone()),
+        ] {
+            let error = format!("{:#}", seal_of(current, previous).unwrap_err());
+            assert!(error.contains(key) && !error.contains("sss"), "{error}");
+        }
     }
 
     #[test]

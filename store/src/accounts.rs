@@ -132,7 +132,7 @@ pub struct Ticket {
 pub struct SigningKey {
     /// Its name in tokens.
     pub key_id: String,
-    /// PKCS #8 DER.
+    /// PKCS #8 DER, or that sealed: whoever signs knows.
     pub private: Vec<u8>,
     /// When it began to sign.
     pub created_at: Millis,

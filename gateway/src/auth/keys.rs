@@ -1,16 +1,31 @@
-//! The keys that sign access tokens, kept in the store so that every node of a cluster verifies what another signed.
+//! The keys that sign access tokens. They lie in the store, sealed if there is a [`Seal`], so that every node of a cluster
+//! verifies what another signed; or in files that the operator keeps.
 //!
-//! The newest key signs; older ones verify until the last token they signed has ended, and are dropped then. When the
-//! newest has signed for [`crate::auth::AuthSettings::key_ms`], whoever signs next makes another. Two nodes that do so
-//! at the same time make two: both verify, one of them signs.
+//! In reading order: [`Keys`], which all others ask; [`seal`], how a key lies in the store; [`files`].
+//!
+//! **In the store**, the newest key signs; older ones verify until the last token they signed has ended, and are dropped
+//! then. When the newest has signed for [`crate::auth::AuthSettings::key_ms`], whoever signs next makes another. Two nodes
+//! that do so at the same time make two: both verify, one of them signs. A key that this node can't open does not count:
+//! it is reported once and otherwise left alone, for those who can. Only a node that can open none makes one of its own
+//! before it is time to.
+//!
+//! **In files**, the first key signs and all verify. Nothing is written, and no key grows old. The files are read at start
+//! and when a token names a key that is not known; while one of them can't be read, all stays as it was.
 //!
 //! The key that derives the successors of refresh tokens (see [`crate::auth::family`]) is derived from the signing
 //! key, under a context of its own, so there is one secret to keep and to rotate. A repeat may fall behind a rotation
 //! of the keys: then an older key's successor is the one that the family knows, so all are tried.
 
-use std::sync::{
-    Arc, PoisonError, RwLock,
-    atomic::{AtomicU64, Ordering},
+mod files;
+mod seal;
+
+use std::{
+    collections::BTreeSet,
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use actors::{Chance, Clock};
@@ -22,9 +37,14 @@ use ed25519_dalek::{
 use protocol::Millis;
 use store::{Store, StoreError, accounts};
 
-use crate::auth::secret::Secret;
+use crate::auth::{StartError, secret::Secret};
 
-/// An unknown key id asks the store at most this often, in milliseconds: strangers can invent ids.
+pub use self::{
+    files::KeyFileError,
+    seal::{Seal, ShortSecret},
+};
+
+/// An unknown key id asks the store, or the files, at most this often, in milliseconds: strangers can invent ids.
 const RELOAD_MS: Millis = 1_000;
 /// Beyond the life of its last token a key is kept this much longer, in milliseconds: clocks differ.
 const KEEP_MS: Millis = 60 * 60_000;
@@ -40,10 +60,17 @@ pub(crate) struct Key {
 }
 
 impl Key {
-    fn read(kept: &accounts::SigningKey) -> Option<Self> {
-        let signing = SigningKey::from_pkcs8_der(&kept.private).ok()?;
+    /// This key, which does not grow old.
+    fn new(signing: SigningKey) -> Self {
+        let id = HEXLOWER.encode(&blake3::hash(signing.verifying_key().as_bytes()).as_bytes()[..8]);
         let successor = blake3::derive_key("rookery 2026-11 refresh token successor", signing.as_bytes());
-        Some(Self { id: kept.key_id.clone(), signing, successor, created_at: kept.created_at })
+        Self { id, signing, successor, created_at: Millis::MAX }
+    }
+
+    fn read(kept: &accounts::SigningKey, seal: Option<&Seal>) -> Option<Self> {
+        let der = seal::opened(seal, &kept.key_id, &kept.private)?;
+        let signing = SigningKey::from_pkcs8_der(&der).ok()?;
+        Some(Self { id: kept.key_id.clone(), created_at: kept.created_at, ..Self::new(signing) })
     }
 
     /// The refresh token that follows `secret`.
@@ -65,6 +92,14 @@ pub(crate) struct Lifetimes {
     pub(crate) token_ms: Millis,
 }
 
+/// Where keys come from.
+pub(crate) enum Source {
+    /// The store, where they are sealed with this, if with anything.
+    Store(Option<Seal>),
+    /// These files, at least one.
+    Files(Vec<PathBuf>),
+}
+
 type Ring = Arc<Vec<Arc<Key>>>;
 
 /// All keys.
@@ -73,32 +108,43 @@ pub(crate) struct Keys {
     clock: Arc<dyn Clock>,
     chance: Arc<dyn Chance>,
     lifetimes: Lifetimes,
-    /// Newest first; never empty after [`Self::load`].
+    source: Source,
+    /// The one that signs first; never empty after [`Self::load`].
     ring: RwLock<Ring>,
     reloaded_at: AtomicU64,
+    unreadable: Reported,
     /// One rotation at a time in this process.
     rotation: tokio::sync::Mutex<()>,
 }
 
 impl Keys {
-    /// Reads the keys, and makes the first one if there is none.
+    /// Reads the keys, and makes the first one if the store has none that can be opened.
     pub(crate) async fn load(
         store: Arc<dyn Store>,
         clock: Arc<dyn Clock>,
         chance: Arc<dyn Chance>,
         lifetimes: Lifetimes,
-    ) -> Result<Self, StoreError> {
+        source: Source,
+    ) -> Result<Self, StartError> {
         let keys = Self {
             store,
             clock,
             chance,
             lifetimes,
+            source,
             ring: RwLock::default(),
             reloaded_at: AtomicU64::new(0),
+            unreadable: Reported::default(),
             rotation: tokio::sync::Mutex::default(),
         };
-        keys.reload().await?;
-        keys.newest().await?;
+        match &keys.source {
+            Source::Store(_) => {
+                keys.reload().await?;
+                keys.newest().await?;
+            }
+            // Later what can't be read changes nothing; now there is nothing to go on with.
+            Source::Files(paths) => keys.replace(files::read(paths).await?),
+        }
         Ok(keys)
     }
 
@@ -116,7 +162,11 @@ impl Keys {
         if let Some(key) = self.fresh() {
             return Ok(key);
         }
-        self.make().await
+        match &self.source {
+            Source::Store(seal) => self.make(seal.as_ref()).await,
+            // Never so: those of files do not grow old. If it were, nothing may be written either.
+            Source::Files(_) => Err(StoreError::Unavailable("there is no signing key".into())),
+        }
     }
 
     /// The key with this id, if it is one of ours.
@@ -133,24 +183,61 @@ impl Keys {
         Ok(self.find(id))
     }
 
-    /// All keys, newest first.
+    /// All keys, the one that signs first.
     pub(crate) fn all(&self) -> Ring {
         Arc::clone(&self.ring.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Reads the keys from the store.
+    /// Reads the keys again.
     pub(crate) async fn reload(&self) -> Result<(), StoreError> {
         self.reloaded_at.store(self.clock.now(), Ordering::Relaxed);
-        let kept = self.store.signing_keys().await?;
-        let keys = kept.iter().filter_map(|kept| {
-            let key = Key::read(kept);
-            if key.is_none() {
-                tracing::error!(key_id = kept.key_id, "a signing key of the store can't be read");
+        match &self.source {
+            Source::Store(seal) => self.reload_store(seal.as_ref()).await,
+            Source::Files(paths) => {
+                self.reload_files(paths).await;
+                Ok(())
             }
-            key.map(Arc::new)
-        });
-        *self.ring.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys.collect());
+        }
+    }
+
+    async fn reload_store(&self, seal: Option<&Seal>) -> Result<(), StoreError> {
+        let kept = self.store.signing_keys().await?;
+        let mut unreadable = BTreeSet::new();
+        let read = |kept: &accounts::SigningKey| {
+            let key = Key::read(kept, seal);
+            if key.is_none() {
+                unreadable.insert(kept.key_id.clone());
+            }
+            key
+        };
+        self.replace(kept.iter().filter_map(read).collect());
+        for key_id in self.unreadable.replace(unreadable) {
+            tracing::error!(
+                key_id,
+                "a signing key of the store can't be opened: it was sealed with another secret, or it is damaged"
+            );
+        }
         Ok(())
+    }
+
+    async fn reload_files(&self, paths: &[PathBuf]) {
+        match files::read(paths).await {
+            Ok(keys) => {
+                self.unreadable.replace(BTreeSet::new());
+                self.replace(keys);
+            }
+            // The files may be half replaced: the next unknown key finds the rest.
+            Err(error) => {
+                for error in self.unreadable.replace(BTreeSet::from([error.to_string()])) {
+                    tracing::error!(error, "the signing keys can't be read again: going on with those known");
+                }
+            }
+        }
+    }
+
+    fn replace(&self, keys: Vec<Key>) {
+        let ring = Arc::new(keys.into_iter().map(Arc::new).collect());
+        *self.ring.write().unwrap_or_else(PoisonError::into_inner) = ring;
     }
 
     /// The public halves as a JSON web key set.
@@ -178,13 +265,16 @@ impl Keys {
         self.all().iter().find(|key| key.id == id).map(|key| key.public())
     }
 
-    async fn make(&self) -> Result<Arc<Key>, StoreError> {
+    async fn make(&self, seal: Option<&Seal>) -> Result<Arc<Key>, StoreError> {
         let now = self.clock.now();
         let seed = Secret::<32>::random(&*self.chance);
-        let signing = SigningKey::from_bytes(seed.bytes());
-        let id = HEXLOWER.encode(&blake3::hash(signing.verifying_key().as_bytes()).as_bytes()[..8]);
-        let der = signing.to_pkcs8_der().expect("an Ed25519 key always has a PKCS #8 form");
-        let kept = accounts::SigningKey { key_id: id, private: der.as_bytes().to_vec(), created_at: now };
+        let made = Key::new(SigningKey::from_bytes(seed.bytes()));
+        let der = made.signing.to_pkcs8_der().expect("an Ed25519 key always has a PKCS #8 form");
+        let private = match seal {
+            Some(seal) => seal.close(&*self.chance, &made.id, der.as_bytes()),
+            None => der.as_bytes().to_vec(),
+        };
+        let kept = accounts::SigningKey { key_id: made.id, private, created_at: now };
         self.store.put_signing_key(&kept).await?;
         tracing::info!(key_id = kept.key_id, "a new key signs access tokens");
         self.store.drop_signing_keys(self.useless_before(now)).await?;
@@ -197,5 +287,35 @@ impl Keys {
     /// their last token to have ended.
     fn useless_before(&self, now: Millis) -> Millis {
         now.saturating_sub(self.lifetimes.key_ms + self.lifetimes.token_ms + KEEP_MS)
+    }
+}
+
+/// What has been reported and has not been put right since: failures that recur every second are told once.
+#[derive(Default)]
+struct Reported(Mutex<BTreeSet<String>>);
+
+impl Reported {
+    /// Takes all that is wrong now, and gives what was not wrong before.
+    fn replace(&self, now: BTreeSet<String>) -> Vec<String> {
+        let mut before = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = now.difference(&before).cloned().collect();
+        *before = now;
+        new
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_stays_wrong_is_reported_once_and_again_after_it_was_right() {
+        let reported = Reported::default();
+        let report = |names: &[&str]| reported.replace(names.iter().map(|name| (*name).to_owned()).collect());
+        assert_eq!(report(&["a"]), ["a"]);
+        assert_eq!(report(&["a", "b"]), ["b"]);
+        assert!(report(&["a", "b"]).is_empty());
+        assert!(report(&["b"]).is_empty());
+        assert_eq!(report(&["a", "b"]), ["a"]);
     }
 }

@@ -70,7 +70,7 @@ async fn offline_office(config: &Config) -> Result<(Office, Actors)> {
     let store = Opened::open(config).await?.store();
     let (clock, chance) = (Arc::new(SystemClock), Arc::new(SystemChance));
     let auth =
-        Auth::start(store.clone(), clock.clone(), chance.clone(), settings::auth(&config.auth)).await?;
+        Auth::start(store.clone(), clock.clone(), chance.clone(), settings::auth(&config.auth)?).await?;
     let world = World {
         clock: clock.clone(),
         chance: chance.clone(),

@@ -134,6 +134,23 @@ fn a_cluster_needs_a_database_a_secret_and_certificates() {
 }
 
 #[test]
+fn signing_keys_are_sealed_in_the_store_or_come_from_files() {
+    let load = |text: &str| load(&format!("[auth]\n{text}\n"), &[]);
+    let refusal = |text: &str| refusal(&format!("[auth]\n{text}\n"), &[]);
+    load("seal_secret_file = \"new\"\nseal_secret_file_previous = \"old\"").unwrap();
+    names_all(
+        &refusal("seal_secret_file_previous = \"old\""),
+        &["auth.seal_secret_file_previous", "needs auth.seal_secret_file"],
+    );
+    assert_eq!(load("signing_key_files = [\"1\", \"2\"]").unwrap().auth.signing_key_files.len(), 2);
+    names_all(
+        &refusal("signing_key_files = [\"1\"]\nseal_secret_file = \"new\""),
+        &["auth.signing_key_files", "auth.seal_secret_file", "one of them"],
+    );
+    names_all(&refusal("signing_key_files = [\"\"]"), &["auth.signing_key_files", "paths"]);
+}
+
+#[test]
 fn an_admin_address_that_others_reach_needs_a_token() {
     let open = "[admin]\nlisten = \"0.0.0.0:9090\"\n";
     names_all(&refusal(open, &[]), &["admin.listen", "0.0.0.0:9090", "admin.token_file"]);
