@@ -41,6 +41,8 @@ const REQUEST_BYTES: usize = 64 * 1024;
 const CONNECTION: Duration = Duration::from_secs(600);
 /// Longest wait for a request's headers, and for its body.
 const REQUEST: Duration = Duration::from_secs(5);
+/// How long an answer that is under way may take when the server stops.
+const LAST: Duration = Duration::from_secs(1);
 
 type Answer = Response<BoxBody<Bytes, Infallible>>;
 
@@ -161,11 +163,14 @@ impl AdminServer {
         let service = service_fn(|request| async { Ok::<_, Infallible>(self.answer(request, &door).await) });
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new()).header_read_timeout(REQUEST).keep_alive(false);
-        let connection = http.serve_connection(TokioIo::new(stream), service);
+        let mut connection = std::pin::pin!(http.serve_connection(TokioIo::new(stream), service));
+        // How an operator's connection ends is the operator's business.
         tokio::select! {
-            // How an operator's connection ends is the operator's business.
-            _ = timeout(CONNECTION, connection) => {}
-            () = self.stop.cancelled() => {}
+            _ = timeout(CONNECTION, connection.as_mut()) => {}
+            () = self.stop.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                let _ = timeout(LAST, connection).await;
+            }
         }
     }
 
