@@ -5,7 +5,7 @@
 //! * `request`: the commands, as `rookery admin` sends them;
 //! * `office`: carries them out, on a running server or on a store that nobody else has open;
 //! * `upkeep`: of it, removing what is not to be kept, and `nodes`: which nodes there are, and what lives where;
-//! * `server`: HTTP over a Unix socket, and over TCP for health checks and metrics;
+//! * `server`: HTTP over a Unix socket, and over TCP for health checks, metrics and the page in `page.html`;
 //! * `caller`: the other end of the socket;
 //! * `copying`: from one store into another, without a server.
 //!

@@ -171,6 +171,19 @@ impl Sight {
         })
     }
 
+    /// What the page for operators draws.
+    pub(crate) fn page(&self, at: u64) -> Value {
+        let others = self.others.as_ref();
+        json!({
+            "at": at, "alone": others.is_none(), "isolated": others.is_some_and(|others| others.view.isolated),
+            "presence": others.map(|Others { presence, .. }| json!({
+                "shown": presence.shown, "unknown": presence.unknown, "gaps": presence.gaps,
+                "mismatches": presence.mismatches,
+            })),
+            "nodes": self.nodes(),
+        })
+    }
+
     /// The name of this node, in this life; none alone.
     pub(crate) fn me(&self) -> Option<&NodeName> {
         self.others.as_ref().map(|others| &others.view.me)
@@ -249,6 +262,7 @@ pub(crate) mod tests {
         assert_eq!(nodes.len(), 1);
         let told = ["alone", "this", "state", "sessions", "users", "rooms"].map(|key| nodes[0][key].clone());
         assert_eq!(told, [json!(true), json!(true), json!("ready"), json!(2), json!(1), json!(4)]);
+        assert_eq!(alone().page(3)["presence"], Value::Null);
     }
 
     #[test]

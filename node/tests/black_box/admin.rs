@@ -195,3 +195,34 @@ async fn a_drained_server_ends_as_by_a_signal() {
     let audit = ask(&server, &["--offline", "audit", "--limit", "1"], "");
     assert_eq!(audit[0]["action"], json!("node.drained"));
 }
+
+#[tokio::test]
+async fn the_page_for_operators_is_empty_until_the_token_is_shown() {
+    let prepared = Server::prepare(&[]);
+    let token = "a-secret-of-more-than-32-characters";
+    let file = write(&prepared, "token", &format!("{token}\n"));
+    let server =
+        Server::start(&[("ADMIN__LISTEN", "127.0.0.1:0"), ("ADMIN__TOKEN_FILE", file.to_str().unwrap())]);
+    for path in ["/", "/cluster"] {
+        let (status, page) = server.ask_listener(None, path).await;
+        assert!(status == 200 && page.contains("<title>Rookery</title>"), "{status} {page}");
+        assert!(!page.contains("{nonce}") && !page.contains(server.url()), "{page}");
+    }
+    assert_eq!(server.ask_listener(None, "/cluster.json").await.0, 401);
+    assert_eq!(server.ask_listener(Some("another"), "/cluster.json").await.0, 401);
+    let (status, news) = server.ask_listener_for_json(Some(token), "/cluster.json").await;
+    assert_eq!((status, &news["alone"], &news["nodes"][0]["this"]), (200, &json!(true), &json!(true)));
+}
+
+#[tokio::test]
+async fn without_a_token_the_page_shows_what_loopback_may_see() {
+    let server = Server::start(&[("ADMIN__LISTEN", "127.0.0.1:0")]);
+    let (status, news) = server.ask_listener_for_json(None, "/cluster.json").await;
+    assert_eq!((status, &news["nodes"][0]["public"]), (200, &json!(server.url())));
+    let (_, metrics) = server.ask_listener(None, "/metrics").await;
+    assert!(
+        metrics.contains("rookery_rooms_active 0") && metrics.contains("rookery_users_homed 0"),
+        "{metrics}"
+    );
+    assert!(!metrics.contains("rookery_cluster_"), "{metrics}");
+}
