@@ -433,6 +433,18 @@ impl Rooms {
     pub fn active(&self) -> usize {
         self.context.rooms.len()
     }
+
+    /// Which, in their order, each with its latest epoch if a listener here knows it.
+    pub fn all_active(&self) -> Vec<(RoomId, Option<u64>)> {
+        let mut rooms: Vec<RoomId> = self.context.rooms.all().into_iter().map(|(room, _)| room).collect();
+        rooms.sort_unstable();
+        rooms.into_iter().map(|room| (room, self.context.audiences.epoch(room))).collect()
+    }
+
+    /// Whether this room is active here.
+    pub fn is_active(&self, room: RoomId) -> bool {
+        self.context.rooms.get(room).is_some()
+    }
 }
 
 fn restarts() -> Refusal {

@@ -124,8 +124,8 @@ impl Drop for Task {
     }
 }
 
-/// How busy this node is: sockets, and users whose home is here.
-pub type Busy = Box<dyn Fn() -> (u64, u64) + Send + Sync>;
+/// How busy this node is.
+pub type Busy = Box<dyn Fn() -> Load + Send + Sync>;
 
 impl Cluster {
     /// Joins: hears and is heard. Serves rooms once it is ready, which [`Self::is_ready`] tells.
@@ -441,8 +441,7 @@ impl Keeper {
     }
 
     fn tell_load(&self) {
-        let (sessions, users) = (self.busy)();
-        self.gossip.set_load(Load { sessions, users, busy: 0 });
+        self.gossip.set_load((self.busy)());
     }
 
     /// Somebody asks for this node's users, or answers about theirs.

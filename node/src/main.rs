@@ -5,7 +5,7 @@
 //! * `cli`: the commands;
 //! * `config`: what an operator may choose, and `settings`: the same in the words of the parts;
 //! * `serve`: a node from start to stop, in the order of assembly, and `stores`: what it keeps things in;
-//! * `members`: this server among others;
+//! * `members`: this server among others, and `fleet`: what operators and metrics see of them;
 //! * `world`: where time and chance come from;
 //! * `admin`: what operators ask of a running or stopped server;
 //! * `metrics`: what the parts count, for Prometheus.
@@ -13,6 +13,7 @@
 mod admin;
 mod cli;
 mod config;
+mod fleet;
 mod members;
 mod metrics;
 mod serve;

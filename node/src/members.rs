@@ -6,7 +6,7 @@ use actors::{Actors, Chance, Clock, Peers};
 use anyhow::{Context, Result, bail};
 use cluster::{
     Cluster, ClusterSettings, NodeName, Peering,
-    gossip::{Role, Secret, Secrets},
+    gossip::{Load, Role, Secret, Secrets},
     link::{Tls, TlsFiles},
 };
 use tokio::time::{Instant, sleep, timeout_at};
@@ -73,8 +73,13 @@ impl Door {
             chance,
             name: self.name,
         };
-        let users = actors.users.clone();
-        let busy = Box::new(move || (users.sockets() as u64, users.homed() as u64));
+        let (rooms, users) = (actors.rooms.clone(), actors.users.clone());
+        let busy = Box::new(move || Load {
+            sessions: users.sockets() as u64,
+            users: users.homed() as u64,
+            rooms: rooms.active() as u64,
+            busy: 0,
+        });
         let joined = Cluster::join(cluster, self.peering, actors.inbound.clone(), busy).await;
         joined.context("cluster.enabled is true")
     }

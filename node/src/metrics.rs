@@ -1,7 +1,17 @@
 //! What the parts count, read when Prometheus asks.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
+use cluster::{
+    gossip::{Metrics as Gossip, Rejected, State},
+    link::LinkStats,
+};
 use gateway::Counters;
 use prometheus_client::{
     collector::Collector,
@@ -12,7 +22,10 @@ use prometheus_client::{
 use protocol::{CloseCode, ErrorCode};
 use store::{scylla::ScyllaStats, sqlite::SqliteStats};
 
-use crate::stores::Opened;
+use crate::{
+    fleet::{self, Others, Sight},
+    stores::Opened,
+};
 
 /// All metrics of a node.
 pub(crate) struct Metrics {
@@ -22,11 +35,12 @@ pub(crate) struct Metrics {
 impl Metrics {
     pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-    pub(crate) fn new(counters: Arc<Counters>, store: Opened) -> Self {
+    pub(crate) fn new(counters: Arc<Counters>, store: Opened, look: Look) -> Self {
         let mut registry = Registry::with_prefix("rookery");
         registry.register("build", "What runs", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
         registry.register_collector(Box::new(Gateway(counters)));
         registry.register_collector(Box::new(Kept(store)));
+        registry.register_collector(Box::new(Fleet(look)));
         Self { registry }
     }
 
@@ -39,11 +53,17 @@ impl Metrics {
     }
 }
 
+/// Looks at this server and the others.
+pub(crate) type Look = Box<dyn Fn() -> Sight + Send + Sync>;
+
 /// Numbers of the gateway.
 struct Gateway(Arc<Counters>);
 
 /// Numbers of the store.
 struct Kept(Opened);
+
+/// Numbers of rooms, users and the cluster.
+struct Fleet(Look);
 
 impl fmt::Debug for Gateway {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -54,6 +74,12 @@ impl fmt::Debug for Gateway {
 impl fmt::Debug for Kept {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Kept")
+    }
+}
+
+impl fmt::Debug for Fleet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Fleet")
     }
 }
 
@@ -99,6 +125,104 @@ impl Collector for Kept {
     }
 }
 
+impl Collector for Fleet {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let sight = (self.0)();
+        gauge(&mut encoder, "rooms_active", "Rooms that are active here", sight.own.rooms)?;
+        gauge(&mut encoder, "users_homed", "Users whose sockets are known together here", sight.own.users)?;
+        let Some(others) = &sight.others else { return Ok(()) };
+        members(&mut encoder, others)?;
+        presence(&mut encoder, others)?;
+        gossip(&mut encoder, &others.gossip)?;
+        links(&mut encoder, others)
+    }
+}
+
+fn members(encoder: &mut DescriptorEncoder<'_>, others: &Others) -> fmt::Result {
+    let view = &others.view;
+    let isolated = u64::from(view.isolated);
+    gauge(encoder, "cluster_isolated", "Whether this node hears too few of the others", isolated)?;
+    let help = "Nodes in the eyes of this one";
+    let mut metric = encoder.encode_descriptor("cluster_members", help, None, MetricType::Gauge)?;
+    for state in [State::Joining, State::Ready, State::Draining, State::Leaving] {
+        let count = view.members.iter().filter(|member| member.state == state).count();
+        let count = i64::try_from(count).unwrap_or(i64::MAX);
+        ConstGauge::new(count).encode(metric.encode_family(&[("state", state.word())])?)?;
+    }
+    Ok(())
+}
+
+fn presence(encoder: &mut DescriptorEncoder<'_>, others: &Others) -> fmt::Result {
+    let known = &others.presence;
+    gauge(encoder, "presence_users", "Users shown as online, on all nodes", known.shown)?;
+    gauge(encoder, "presence_unknown_nodes", "Nodes whose users are not all known", known.unknown)?;
+    counter(encoder, "presence_gaps", "Changes of presence that were missed and asked for", known.gaps)?;
+    counter(encoder, "presence_mismatches", "Sets of users that differed from their node's", known.mismatches)
+}
+
+fn gossip(encoder: &mut DescriptorEncoder<'_>, counts: &Gossip) -> fmt::Result {
+    let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    let help = "How long a node may be silent before it counts as lost";
+    seconds(encoder, "gossip_detection_seconds", help, read(&counts.detection_ms) as f64 / 1e3)?;
+    let help = "How late the last turn of gossip was";
+    seconds(encoder, "gossip_late_seconds", help, read(&counts.late_us) as f64 / 1e6)?;
+    for (name, help, value) in [
+        ("gossip_datagrams_in", "Datagrams received, good and bad", &counts.datagrams_in),
+        ("gossip_datagrams_out", "Datagrams sent", &counts.datagrams_out),
+        ("gossip_bytes_in", "Bytes of datagrams received", &counts.bytes_in),
+        ("gossip_bytes_out", "Bytes of datagrams sent", &counts.bytes_out),
+        ("gossip_unsent", "Messages that were not sent whole", &counts.unsent),
+        ("gossip_restarts", "Times that gossip ended and began anew", &counts.restarts),
+    ] {
+        counter(encoder, name, help, read(value))?;
+    }
+    let help = "Datagrams refused";
+    let mut metric = encoder.encode_descriptor("gossip_rejected", help, None, MetricType::Counter)?;
+    for reason in Rejected::ALL {
+        let count = ConstCounter::new(counts.rejected(reason));
+        count.encode(metric.encode_family(&[("reason", reason.word())])?)?;
+    }
+    Ok(())
+}
+
+fn links(encoder: &mut DescriptorEncoder<'_>, others: &Others) -> fmt::Result {
+    type Read = fn(&LinkStats) -> u64;
+    let peers = others.peers();
+    let gauges: [(&str, &str, Read); 2] = [
+        ("link_up", "Whether messages go to this node", |link| fleet::is_up(link).into()),
+        ("link_queued_bytes", "Bytes that wait for this node", |link| link.queued as u64),
+    ];
+    for (name, help, read) in gauges {
+        let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for (id, link) in &peers {
+            let value = i64::try_from(read(link)).unwrap_or(i64::MAX);
+            ConstGauge::new(value).encode(metric.encode_family(&[("peer", id.as_str())])?)?;
+        }
+    }
+    let totals: [(&str, &str, Read); 7] = [
+        ("link_messages_in", "Messages from this node", |link| link.messages_in),
+        ("link_messages_out", "Messages to this node", |link| link.messages_out),
+        ("link_bytes_in", "Bytes from this node over the current connection", |link| link.bytes_in),
+        ("link_bytes_out", "Bytes to this node over the current connection", |link| link.bytes_out),
+        ("link_dropped", "Messages that are not missed, and were not sent", |link| link.dropped),
+        ("link_refused", "Needed messages that found no room", |link| link.refused),
+        ("link_sessions", "How often the link went up", |link| link.sessions),
+    ];
+    for (name, help, read) in totals {
+        let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for (id, link) in &peers {
+            ConstCounter::new(read(link)).encode(metric.encode_family(&[("peer", id.as_str())])?)?;
+        }
+    }
+    let help = "From a heartbeat to its answer";
+    let mut metric = encoder.encode_descriptor("link_rtt_seconds", help, None, MetricType::Gauge)?;
+    for (id, link) in &peers {
+        let Some(rtt) = link.rtt else { continue };
+        ConstGauge::new(rtt.as_secs_f64()).encode(metric.encode_family(&[("peer", id.as_str())])?)?;
+    }
+    Ok(())
+}
+
 fn sqlite(encoder: &mut DescriptorEncoder<'_>, stats: SqliteStats) -> fmt::Result {
     counter(encoder, "store_commits", "Transactions committed", stats.commits)?;
     counter(encoder, "store_writes", "Writes in committed transactions", stats.writes)?;
@@ -130,6 +254,11 @@ fn gauge(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64
     metric.encode(encoder.encode_descriptor(name, help, None, metric.metric_type())?)
 }
 
+fn seconds(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: f64) -> fmt::Result {
+    let metric = ConstGauge::new(value);
+    metric.encode(encoder.encode_descriptor(name, help, None, metric.metric_type())?)
+}
+
 /// One counter for each code that has happened.
 fn by_code(
     encoder: &mut DescriptorEncoder<'_>,
@@ -156,6 +285,7 @@ mod tests {
     use store::sqlite::{SqliteOptions, SqliteStore};
 
     use super::*;
+    use crate::fleet::tests::two;
 
     #[test]
     fn what_the_parts_count_is_in_the_text() {
@@ -166,12 +296,21 @@ mod tests {
         counters.frames_in.add(5);
         counters.refusals(ErrorCode::RateLimited).add(2);
         counters.closes(CloseCode::Flood).add(1);
-        let text = Metrics::new(counters, Opened::Sqlite(Arc::new(store))).encode();
+        let text = Metrics::new(counters, Opened::Sqlite(Arc::new(store)), Box::new(two)).encode();
         for line in [
             "rookery_sessions 1",
             "rookery_frames_in_total 5",
             "rookery_refusals_total{code=\"rate_limited\"} 2",
             "rookery_closes_total{code=\"4202\"} 1",
+            "rookery_rooms_active 4",
+            "rookery_cluster_isolated 0",
+            "rookery_cluster_members{state=\"draining\"} 1",
+            "rookery_presence_users 6",
+            "rookery_presence_gaps_total 1",
+            "rookery_gossip_rejected_total{reason=\"forged\"} 0",
+            "rookery_link_up{peer=\"b\"} 1",
+            "rookery_link_messages_in_total{peer=\"b\"} 9",
+            "rookery_link_rtt_seconds{peer=\"b\"} 0.0015",
             concat!("rookery_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");

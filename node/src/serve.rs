@@ -24,6 +24,7 @@ use crate::{
     admin::{office::Office, server::AdminServer},
     cli::say,
     config::Config,
+    fleet::Fleet,
     members::{self, Door},
     metrics::Metrics,
     settings,
@@ -91,19 +92,32 @@ pub(crate) async fn serve(mut config: Config) -> Result<()> {
         Some(door) => Some(door.join(&config, &actors, clock.clone(), chance.clone()).await?),
         None => None,
     };
+    let fleet = Fleet {
+        rooms: rooms.clone(),
+        users,
+        cluster: cluster.clone(),
+        public: settings::public_url(&config.listen),
+        stop: CancellationToken::new(),
+    };
+    let leaving = fleet.stop.clone();
+    let seen = fleet.clone();
+    let metrics = Metrics::new(gateway.counters(), opened.clone(), Box::new(move || seen.sight()));
+    let metrics = Arc::new(metrics);
     let office =
-        Office { store: store.clone(), auth, clock, chance, rooms: rooms.clone(), users: Some(users) };
-    let metrics = Arc::new(Metrics::new(gateway.counters(), opened.clone()));
+        Office { store: store.clone(), auth, clock, chance, rooms: rooms.clone(), fleet: Some(fleet) };
     let admin =
         AdminServer { office, metrics, health: health.clone(), tasks: tasks.clone(), stop: stop.clone() };
     open_admin(&admin, &config).await?;
     health.set_started(true);
-    keep_ready(cluster.clone(), &health, &tasks, &stop).await;
+    keep_ready(cluster.clone(), &health, &tasks, &leaving).await;
     tracing::info!(address = %gateway.local_addr(), folder = ?config.store.folder, "ready");
     say(&format!("Rookery is at {}/", settings::public_url(&config.listen)))?;
 
-    signals.next().await;
-    tracing::info!("stopping: a second signal ends this at once");
+    tokio::select! {
+        () = signals.next() => leaving.cancel(),
+        () = leaving.cancelled() => {}
+    }
+    tracing::info!("stopping: another signal ends this at once");
     health.set_ready(false);
     let stopping = async {
         let deadline = Instant::now() + STOP;
@@ -123,32 +137,32 @@ pub(crate) async fn serve(mut config: Config) -> Result<()> {
     };
     tokio::select! {
         () = stopping => tracing::info!("stopped"),
-        () = signals.next() => tracing::warn!("a second signal: ending at once"),
+        () = signals.next() => tracing::warn!("another signal: ending at once"),
     }
     Ok(())
 }
 
-/// Ready from now on; in a cluster, as long as it says so. Comes back when this server is ready for the first time, or is to
-/// stop.
+/// Ready from now on until this server leaves; in a cluster, as long as it says so. Comes back when this server is ready for
+/// the first time, or leaves.
 async fn keep_ready(
     cluster: Option<Cluster>,
     health: &Health,
     tasks: &TaskTracker,
-    stop: &CancellationToken,
+    leaving: &CancellationToken,
 ) {
     let Some(cluster) = cluster else { return health.set_ready(true) };
     let (first, was_ready) = tokio::sync::oneshot::channel::<()>();
-    let (health, stop) = (health.clone(), stop.clone());
+    let (health, leaving) = (health.clone(), leaving.clone());
     tasks.spawn(async move {
         let mut first = Some(first);
         loop {
             let is_ready = cluster.is_ready();
-            health.set_ready(is_ready && !stop.is_cancelled());
+            health.set_ready(is_ready && !leaving.is_cancelled());
             if is_ready {
                 drop(first.take());
             }
             tokio::select! {
-                () = stop.cancelled() => return health.set_ready(false),
+                () = leaving.cancelled() => return health.set_ready(false),
                 () = tokio::time::sleep(READY_LOOK) => {}
             }
         }

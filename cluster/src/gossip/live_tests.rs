@@ -18,7 +18,7 @@ async fn five_nodes_find_one_another_and_see_what_changes() {
     for node in &nodes {
         node.until("all are placeable", |view| view.placeable(Role::Rooms).count() == 5).await;
     }
-    nodes[0].gossip.set_load(Load { sessions: 7, users: 5, busy: 30 });
+    nodes[0].gossip.set_load(Load { sessions: 7, users: 5, rooms: 3, busy: 30 });
     let name = nodes[0].gossip.view().me.clone();
     let has_load = |view: &View| view.member(&name).is_some_and(|member| member.load.sessions == 7);
     nodes[4].until("the load of a is seen", has_load).await;

@@ -33,7 +33,8 @@ pub enum State {
 }
 
 impl State {
-    pub(crate) fn word(self) -> &'static str {
+    /// As gossip carries it, and as people are shown it.
+    pub fn word(self) -> &'static str {
         match self {
             Self::Joining => "joining",
             Self::Ready => "ready",
@@ -89,6 +90,8 @@ pub struct Load {
     pub sessions: u64,
     /// Users with a session.
     pub users: u64,
+    /// Active rooms.
+    pub rooms: u64,
     /// Share of its processors in use, in percent, roughly.
     pub busy: u8,
 }

@@ -91,6 +91,22 @@ impl Rejected {
         Self::Unreadable,
         Self::Overrun,
     ];
+
+    /// As metrics name it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Malformed => "malformed",
+            Self::Version => "version",
+            Self::UnknownKey => "unknown_key",
+            Self::Stale => "stale",
+            Self::Forged => "forged",
+            Self::Replayed => "replayed",
+            Self::Mismatched => "mismatched",
+            Self::Crowded => "crowded",
+            Self::Unreadable => "unreadable",
+            Self::Overrun => "overrun",
+        }
+    }
 }
 
 /// A message of more than 64 fragments.

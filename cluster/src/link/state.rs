@@ -101,6 +101,20 @@ pub enum LinkPhase {
     Closing,
 }
 
+impl LinkPhase {
+    /// As people are shown it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Down => "down",
+            Self::Dialing => "dialing",
+            Self::Authenticated => "authenticated",
+            Self::Ready => "ready",
+            Self::Suspended => "suspended",
+            Self::Closing => "closing",
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy)]
 enum Phase {
     Down,

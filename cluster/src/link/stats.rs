@@ -34,7 +34,7 @@ pub struct LinkStats {
 }
 
 /// All peers that live, and what belongs to none.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct LinksStats {
     /// In the order of their names.
     pub peers: Vec<LinkStats>,

@@ -81,7 +81,7 @@ async fn offline_office(config: &Config) -> Result<(Office, Actors)> {
     };
     let actors = Actors::start(world).await.context("the actors do not start")?;
     let rooms = actors.rooms.clone();
-    Ok((Office { store, auth: Arc::new(auth), clock, chance, rooms, users: None }, actors))
+    Ok((Office { store, auth: Arc::new(auth), clock, chance, rooms, fleet: None }, actors))
 }
 
 impl Office {

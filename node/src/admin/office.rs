@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use actors::{Chance, Clock, Rooms, Users, users::SignedOut};
+use actors::{Chance, Clock, Rooms, users::SignedOut};
 use anyhow::{Context, Result, bail};
 use gateway::auth::Auth;
 use protocol::{CloseCode, RoomId, UserId, limits};
@@ -15,7 +15,7 @@ use store::{
 use tokio::sync::mpsc;
 
 use super::request::{Line, Request};
-use crate::settings;
+use crate::{fleet::Fleet, settings};
 
 /// Lines that wait for a slow reader; then reading the store waits too.
 pub(crate) const LINES: usize = 64;
@@ -34,8 +34,8 @@ pub(crate) struct Office {
     pub(crate) chance: Arc<dyn Chance>,
     /// Every room: what changes a log is done by its owner.
     pub(crate) rooms: Rooms,
-    /// Connected users; none when nothing is served.
-    pub(crate) users: Option<Users>,
+    /// This server and the others; none when nothing is served.
+    pub(crate) fleet: Option<Fleet>,
 }
 
 /// Where items go.
@@ -72,6 +72,11 @@ impl Office {
                 bail!("a store is copied while no server runs: ask without --offline")
             }
             Request::Audit { limit } => self.audit(limit, lines).await,
+            Request::Nodes => self.nodes(lines).await,
+            Request::Where { room } => self.place(room, lines).await,
+            Request::Rooms => self.active_rooms(lines).await,
+            Request::Users { user } => self.users(user.as_deref(), lines).await,
+            Request::Drain { node } => self.drain(node.as_deref(), lines).await,
         }
     }
 
@@ -128,7 +133,7 @@ impl Office {
     /// The store first: a socket that comes back at once finds its sign-in ended.
     pub(super) async fn sign_out(&self, user: UserId, code: CloseCode) -> Result<()> {
         self.store.end_sign_ins(user, None).await?;
-        if let Some(users) = &self.users {
+        if let Some(users) = self.connected() {
             users.sign_out(user, SignedOut::AllExcept(None), code);
         }
         Ok(())

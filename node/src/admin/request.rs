@@ -91,6 +91,25 @@ pub(crate) enum Request {
         #[arg(long, default_value_t = 100)]
         limit: usize,
     },
+    /// The nodes of the cluster as the asked one sees them, and how it is linked with them. A server alone lists itself.
+    Nodes,
+    /// The node on which a room is placed, and whether it is active on the asked one.
+    Where {
+        /// Its id.
+        room: RoomId,
+    },
+    /// The rooms that are active on the asked node.
+    Rooms,
+    /// How many users are connected on each node, or which node knows all sockets of one user.
+    Users {
+        /// Name or id.
+        user: Option<String>,
+    },
+    /// Take the asked node out: its rooms move to the others, then it stops as by SIGTERM.
+    Drain {
+        /// Its name, to be sure that it is this one.
+        node: Option<String>,
+    },
 }
 
 impl Request {

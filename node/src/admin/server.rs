@@ -1,5 +1,5 @@
-//! HTTP for operators: everything over a Unix socket that only the server's user can open; health checks and metrics
-//! over TCP, and the rest there only to who shows the token.
+//! HTTP for operators: everything over a Unix socket that only the server's user can open; health checks, metrics and a
+//! page over TCP, and the rest there only to who shows the token.
 
 use std::{
     convert::Infallible,
@@ -41,6 +41,13 @@ const REQUEST_BYTES: usize = 64 * 1024;
 const CONNECTION: Duration = Duration::from_secs(600);
 /// Longest wait for a request's headers, and for its body.
 const REQUEST: Duration = Duration::from_secs(5);
+/// How long an answer that is under way may take when the server stops.
+const LAST: Duration = Duration::from_secs(1);
+
+/// The page for operators. It holds nothing of the cluster: it asks for the token, and with it for `/cluster.json`.
+const PAGE: &str = include_str!("page.html");
+/// What stands in it for a number that only this answer's scripts and styles know.
+const NONCE: &str = "{nonce}";
 
 type Answer = Response<BoxBody<Bytes, Infallible>>;
 
@@ -161,11 +168,14 @@ impl AdminServer {
         let service = service_fn(|request| async { Ok::<_, Infallible>(self.answer(request, &door).await) });
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new()).header_read_timeout(REQUEST).keep_alive(false);
-        let connection = http.serve_connection(TokioIo::new(stream), service);
+        let mut connection = std::pin::pin!(http.serve_connection(TokioIo::new(stream), service));
+        // How an operator's connection ends is the operator's business.
         tokio::select! {
-            // How an operator's connection ends is the operator's business.
-            _ = timeout(CONNECTION, connection) => {}
-            () = self.stop.cancelled() => {}
+            _ = timeout(CONNECTION, connection.as_mut()) => {}
+            () = self.stop.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                let _ = timeout(LAST, connection).await;
+            }
         }
     }
 
@@ -178,15 +188,19 @@ impl AdminServer {
             (&Method::GET, "/healthz/live") => whole(StatusCode::OK, "ok\n"),
             (&Method::GET, "/healthz/ready") => health(self.health.is_ready()),
             (&Method::GET, "/healthz/started") => health(self.health.is_started()),
-            (&Method::GET, "/metrics") => {
-                let mut answer = whole(StatusCode::OK, self.metrics.encode());
-                let kind = header::HeaderValue::from_static(Metrics::CONTENT_TYPE);
-                answer.headers_mut().insert(header::CONTENT_TYPE, kind);
-                answer
-            }
+            (&Method::GET, "/metrics") => typed(self.metrics.encode(), Metrics::CONTENT_TYPE),
+            (&Method::GET, "/" | "/cluster") => page(self.office.chance.bits()),
+            (&Method::GET, "/cluster.json") => self.cluster(),
             (&Method::POST, "/admin") => self.carry_out(request).await,
             _ => whole(StatusCode::NOT_FOUND, "there is no such path\n"),
         }
+    }
+
+    fn cluster(&self) -> Answer {
+        let Some(fleet) = &self.office.fleet else { return health(false) };
+        let mut text = fleet.sight().page(self.office.clock.now()).to_string();
+        text.push('\n');
+        typed(text, "application/json")
     }
 
     async fn carry_out(&self, request: HttpRequest<Incoming>) -> Answer {
@@ -226,9 +240,9 @@ impl Door {
         let shown = told(header::AUTHORIZATION).and_then(|value| value.strip_prefix("Bearer "));
         let is_known = match &guard.token {
             Some(token) => shown.is_some_and(|shown| same(shown.as_bytes(), token)),
-            None => path == "/metrics",
+            None => matches!(path, "/metrics" | "/cluster.json"),
         };
-        if is_known || path.starts_with("/healthz/") {
+        if is_known || path.starts_with("/healthz/") || matches!(path, "/" | "/cluster") {
             return Ok(());
         }
         Err(whole(StatusCode::UNAUTHORIZED, "not without the token\n"))
@@ -271,6 +285,30 @@ fn whole(status: StatusCode, text: impl Into<Bytes>) -> Answer {
     answer
 }
 
+fn typed(text: String, kind: &'static str) -> Answer {
+    let mut answer = whole(StatusCode::OK, text);
+    let headers = answer.headers_mut();
+    headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static(kind));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, header::HeaderValue::from_static("nosniff"));
+    headers.insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
+    answer
+}
+
+/// The page, which runs its own scripts and asks its own server, and nothing else.
+fn page(chance: u128) -> Answer {
+    let nonce = format!("{chance:032x}");
+    let policy = format!(
+        "default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; connect-src 'self'; \
+         base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    );
+    let mut answer = typed(PAGE.replace(NONCE, &nonce), "text/html; charset=utf-8");
+    let headers = answer.headers_mut();
+    let policy = policy.parse().expect("it is of printable ASCII");
+    headers.insert(header::CONTENT_SECURITY_POLICY, policy);
+    headers.insert(header::REFERRER_POLICY, header::HeaderValue::from_static("no-referrer"));
+    answer
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -290,22 +328,37 @@ mod tests {
     }
 
     #[test]
-    fn without_a_token_only_health_and_metrics_are_served() {
+    fn without_a_token_only_what_changes_nothing_is_served() {
         let door = door(None);
         assert_eq!(status(&door, "/metrics", "127.0.0.1:9090", None), 200);
         assert_eq!(status(&door, "/healthz/ready", "127.0.0.1:9090", None), 200);
+        assert_eq!(status(&door, "/cluster.json", "127.0.0.1:9090", None), 200);
         assert_eq!(status(&door, "/admin", "127.0.0.1:9090", None), 401);
         assert_eq!(status(&door, "/admin", "127.0.0.1:9090", Some("guess")), 401);
     }
 
     #[test]
-    fn with_a_token_everything_but_health_needs_it() {
+    fn with_a_token_everything_but_health_and_the_empty_page_needs_it() {
         let door = door(Some("secret"));
         assert_eq!(status(&door, "/healthz/ready", "127.0.0.1:9090", None), 200);
-        for path in ["/metrics", "/admin"] {
+        assert_eq!(status(&door, "/", "127.0.0.1:9090", None), 200);
+        for path in ["/metrics", "/admin", "/cluster.json"] {
             assert_eq!(status(&door, path, "127.0.0.1:9090", None), 401);
             assert_eq!(status(&door, path, "127.0.0.1:9090", Some("secreT")), 401);
             assert_eq!(status(&door, path, "127.0.0.1:9090", Some("secret")), 200);
+        }
+    }
+
+    #[test]
+    fn the_page_runs_its_own_scripts_only() {
+        let answer = page(7);
+        let policy = answer.headers()[header::CONTENT_SECURITY_POLICY].to_str().unwrap();
+        assert!(policy.starts_with("default-src 'none';"), "{policy}");
+        assert!(!policy.contains("unsafe"), "{policy}");
+        // One style, one script, and none in attributes; nothing from elsewhere.
+        assert_eq!(PAGE.matches(NONCE).count(), 2);
+        for bad in ["style=", "onclick", "onsubmit", "src=", "href=", "url(", "innerHTML", "Storage"] {
+            assert!(!PAGE.contains(bad), "{bad}");
         }
     }
 

@@ -155,3 +155,74 @@ async fn with_a_token_the_listener_is_closed_to_everybody_else() {
     assert_eq!(server.ask_listener(None, "/healthz/live").await.0, 200);
     assert!(!server.log().contains(token));
 }
+
+#[tokio::test]
+async fn a_server_alone_says_so_when_it_is_asked_for_nodes() {
+    let server = Server::start(&[]);
+    let alice = server.person("alice").await;
+    let (room, other) = (alice.create_room("the room").await.unwrap(), format!("{:032x}", 1));
+    let _open = socket(&alice, Encoding::Json, BTreeMap::new()).await;
+    let nodes = ask(&server, &["nodes"], "");
+    assert_eq!(nodes.len(), 1);
+    let told = ["alone", "state", "sessions", "users", "rooms"].map(|key| nodes[0][key].clone());
+    assert_eq!(told, [json!(true), json!("ready"), json!(1), json!(1), json!(1)]);
+    let place = &ask(&server, &["where", &room.to_string()], "")[0];
+    assert_eq!(
+        (&place["here"], &place["active_here"], &place["node"]),
+        (&json!(true), &json!(true), &Value::Null)
+    );
+    assert!(refusal(&server, &["where", &other], "").contains("no room"));
+    let rooms = ask(&server, &["rooms"], "");
+    assert_eq!((rooms.len(), &rooms[0]["room"]), (1, &json!(room)));
+    assert!(rooms[0]["head"].as_u64() > Some(0), "{rooms:?}");
+    assert_eq!(ask(&server, &["users"], "")[0]["users"], json!(1));
+    let home = &ask(&server, &["users", "alice"], "")[0];
+    assert_eq!((&home["name"], &home["here"]), (&json!("alice"), &json!(true)));
+    assert!(refusal(&server, &["users", "nobody"], "").contains("no user"));
+    server.assert_quiet(&[]);
+}
+
+#[tokio::test]
+async fn a_drained_server_ends_as_by_a_signal() {
+    let mut server = Server::start(&[]);
+    let alice = server.person("alice").await;
+    let (mut open, _) = socket(&alice, Encoding::Json, BTreeMap::new()).await;
+    assert!(refusal(&server, &["drain", "another"], "").contains("alone"));
+    assert_eq!(ask(&server, &["drain"], "")[0]["state"], json!("draining"));
+    assert_eq!(end(&mut open).await.0, Some(CloseCode::GoingAway.code()));
+    assert!(server.ended().await.0.success());
+    assert!(refusal(&server, &["--offline", "drain"], "").contains("that runs"));
+    let audit = ask(&server, &["--offline", "audit", "--limit", "1"], "");
+    assert_eq!(audit[0]["action"], json!("node.drained"));
+}
+
+#[tokio::test]
+async fn the_page_for_operators_is_empty_until_the_token_is_shown() {
+    let prepared = Server::prepare(&[]);
+    let token = "a-secret-of-more-than-32-characters";
+    let file = write(&prepared, "token", &format!("{token}\n"));
+    let server =
+        Server::start(&[("ADMIN__LISTEN", "127.0.0.1:0"), ("ADMIN__TOKEN_FILE", file.to_str().unwrap())]);
+    for path in ["/", "/cluster"] {
+        let (status, page) = server.ask_listener(None, path).await;
+        assert!(status == 200 && page.contains("<title>Rookery</title>"), "{status} {page}");
+        assert!(!page.contains("{nonce}") && !page.contains(server.url()), "{page}");
+    }
+    assert_eq!(server.ask_listener(None, "/cluster.json").await.0, 401);
+    assert_eq!(server.ask_listener(Some("another"), "/cluster.json").await.0, 401);
+    let (status, news) = server.ask_listener_for_json(Some(token), "/cluster.json").await;
+    assert_eq!((status, &news["alone"], &news["nodes"][0]["this"]), (200, &json!(true), &json!(true)));
+}
+
+#[tokio::test]
+async fn without_a_token_the_page_shows_what_loopback_may_see() {
+    let server = Server::start(&[("ADMIN__LISTEN", "127.0.0.1:0")]);
+    let (status, news) = server.ask_listener_for_json(None, "/cluster.json").await;
+    assert_eq!((status, &news["nodes"][0]["public"]), (200, &json!(server.url())));
+    let (_, metrics) = server.ask_listener(None, "/metrics").await;
+    assert!(
+        metrics.contains("rookery_rooms_active 0") && metrics.contains("rookery_users_homed 0"),
+        "{metrics}"
+    );
+    assert!(!metrics.contains("rookery_cluster_"), "{metrics}");
+}

@@ -203,6 +203,12 @@ impl Server {
 
     /// Asks the admin listener, as Prometheus does.
     pub(crate) async fn ask_listener(&self, token: Option<&str>, path: &str) -> (u16, String) {
+        let (status, body) = self.ask_listener_for_json(token, path).await;
+        (status, body.as_str().unwrap_or_default().to_owned())
+    }
+
+    /// The same of what answers in JSON.
+    pub(crate) async fn ask_listener_for_json(&self, token: Option<&str>, path: &str) -> (u16, Value) {
         let log = self.log();
         // The latest life's.
         let line = log.lines().rfind(|line| line.contains("health checks and metrics")).unwrap();
@@ -213,7 +219,7 @@ impl Server {
             None => rest,
         };
         let answer = rest.call(HttpMethod::GET, path, None).await.unwrap();
-        (answer.status, answer.body.as_str().unwrap_or_default().to_owned())
+        (answer.status, answer.body)
     }
 
     /// A number of its metrics; 0 if it was not counted yet.
