@@ -1,7 +1,8 @@
 //! Three nodes of the real binary beside one database, while one of them fails.
 //!
 //! * [`support`]: nodes, people on all of them who talk without a pause, and what must hold in the end;
-//! * [`order`]: nobody fails.
+//! * [`order`]: nobody fails;
+//! * [`failing`]: a node is killed or frozen.
 
 #![expect(clippy::unwrap_used, reason = "a test that can't go on fails")]
 
@@ -9,5 +10,6 @@
 #[allow(dead_code, reason = "the other tests of the binary use the rest")]
 mod server;
 
+mod failing;
 mod order;
 mod support;

@@ -145,9 +145,10 @@ impl Nodes {
     }
 
     /// Lines of a node's log that have all of these words.
-    pub(crate) fn logged(&self, place: usize, words: &[&str]) -> usize {
+    pub(crate) fn logged(&self, place: usize, words: &[&str]) -> Vec<String> {
         let log = self.servers[place].log();
-        log.lines().filter(|line| words.iter().all(|word| line.contains(word))).count()
+        let lines = log.lines().filter(|line| words.iter().all(|word| line.contains(word)));
+        lines.map(str::to_owned).collect()
     }
 
     /// The address of a balancer that prefers the node of this place, and takes the next ones while it is away.
@@ -337,6 +338,13 @@ impl Crowd {
             assert!(is_stored, "{message:?}");
         }
         self.clients = clients.into_iter().map(Arc::new).collect();
+    }
+
+    /// The longest that anybody waited for an answer.
+    pub(crate) fn slowest(&self) -> Duration {
+        let messages = self.clients.iter().flat_map(|client| client.record().messages);
+        let waits = messages.filter_map(|message| Some(message.settled_at? - message.asked_at?));
+        waits.max().unwrap_or_default()
     }
 
     /// What servers told clients of failed requests: closes are not among it.
