@@ -10,7 +10,6 @@ const FROZEN: Duration = Duration::from_secs(10);
 const MOST_UNAVAILABLE: Duration = Duration::from_secs(20);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[expect(clippy::print_stdout, reason = "what was measured")]
 async fn a_killed_owner_is_followed() {
     let mut nodes = Nodes::three().await;
     let mut crowd = Crowd::gather(&nodes).await;
@@ -34,7 +33,6 @@ async fn a_killed_owner_is_followed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[expect(clippy::print_stdout, reason = "what was measured")]
 async fn a_frozen_owner_is_fenced() {
     let nodes = Nodes::three().await;
     let mut crowd = Crowd::gather(&nodes).await;

@@ -2,7 +2,8 @@
 //!
 //! * [`support`]: nodes, people on all of them who talk without a pause, and what must hold in the end;
 //! * [`order`]: nobody fails;
-//! * [`failing`]: a node is killed or frozen.
+//! * [`failing`]: a node is killed or frozen;
+//! * [`coming_and_going`]: nodes are started and stopped as operators do it.
 
 #![expect(clippy::unwrap_used, reason = "a test that can't go on fails")]
 
@@ -10,6 +11,7 @@
 #[allow(dead_code, reason = "the other tests of the binary use the rest")]
 mod server;
 
+mod coming_and_going;
 mod failing;
 mod order;
 mod support;
