@@ -60,12 +60,15 @@ pub(crate) struct Nodes {
     _turn: MutexGuard<'static, ()>,
 }
 
-/// A port that nobody uses, for datagrams and streams.
+/// A port that nobody uses, for datagrams and streams: below those that the system gives to connections, which would take
+/// the port of a node while it is down.
 fn free_port() -> u16 {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
     loop {
-        let stream = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let port = stream.local_addr().unwrap().port();
-        if UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+        let step = u64::from(std::process::id()) * 64 + NEXT.fetch_add(1, Ordering::Relaxed);
+        let port = 12_000 + u16::try_from(step % 20_000).unwrap();
+        let place = (Ipv4Addr::LOCALHOST, port);
+        if TcpListener::bind(place).is_ok() && UdpSocket::bind(place).is_ok() {
             return port;
         }
     }
@@ -117,7 +120,8 @@ impl Nodes {
         let database = tokio::task::block_in_place(|| shared().unwrap().contact_points()[0].to_string());
         let secret = secret(self.folder.path(), "secret");
         let tls = self.folder.path().join("tls").display().to_string();
-        let (gossip, link) = (format!("127.0.0.1:{gossip}"), format!("127.0.0.1:{}", free_port()));
+        let gossip = format!("127.0.0.1:{gossip}");
+        let [link, listen] = [free_port(), free_port()].map(|port| format!("127.0.0.1:{port}"));
         let variables = [
             ("STORE__KIND", "scylla"),
             ("SCYLLA__CONTACT_POINTS", &database),
@@ -129,6 +133,7 @@ impl Nodes {
             ("CLUSTER__DEVELOPMENT_TLS", &tls),
             ("CLUSTER__GOSSIP", &gossip),
             ("CLUSTER__LINK", &link),
+            ("LISTEN__ADDRESS", &listen),
         ];
         // Of two values the later counts.
         Server::prepare(&[LIMITS, &variables, own].concat())
