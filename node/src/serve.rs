@@ -98,11 +98,16 @@ pub(crate) async fn serve(mut config: Config) -> Result<()> {
         AdminServer { office, metrics, health: health.clone(), tasks: tasks.clone(), stop: stop.clone() };
     open_admin(&admin, &config).await?;
     health.set_started(true);
-    keep_ready(cluster.clone(), &health, &tasks, &stop).await;
-    tracing::info!(address = %gateway.local_addr(), folder = ?config.store.folder, "ready");
-    say(&format!("Rookery is at {}/", settings::public_url(&config.listen)))?;
-
-    signals.next().await;
+    // A server that the others don't let in is stopped as any other.
+    let is_ready = tokio::select! {
+        () = keep_ready(cluster.clone(), &health, &tasks, &stop) => true,
+        () = signals.next() => false,
+    };
+    if is_ready {
+        tracing::info!(address = %gateway.local_addr(), folder = ?config.store.folder, "ready");
+        say(&format!("Rookery is at {}/", settings::public_url(&config.listen)))?;
+        signals.next().await;
+    }
     tracing::info!("stopping: a second signal ends this at once");
     health.set_ready(false);
     let stopping = async {

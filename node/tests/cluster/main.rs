@@ -3,7 +3,8 @@
 //! * [`support`]: nodes, people on all of them who talk without a pause, and what must hold in the end;
 //! * [`order`]: nobody fails;
 //! * [`failing`]: a node is killed or frozen;
-//! * [`coming_and_going`]: nodes are started and stopped as operators do it.
+//! * [`coming_and_going`]: nodes are started and stopped as operators do it;
+//! * [`strangers`]: nodes that are not to be let in.
 
 #![expect(clippy::unwrap_used, reason = "a test that can't go on fails")]
 
@@ -14,4 +15,5 @@ mod server;
 mod coming_and_going;
 mod failing;
 mod order;
+mod strangers;
 mod support;
