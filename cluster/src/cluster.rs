@@ -34,7 +34,7 @@ use crate::{
 const ASKED: usize = 256;
 /// How long a node waits for the others before it serves: whoever is first has nobody to wait for.
 const ALONE: Duration = Duration::from_secs(3);
-/// How long it waits at most to be linked with all it sees, and to know their users.
+/// How long it waits at most to be linked with all it sees, and to know their users; half of them is the least.
 const JOIN: Duration = Duration::from_secs(15);
 /// Between two looks at how busy this node is.
 const LOAD: Duration = Duration::from_secs(5);
@@ -437,7 +437,10 @@ impl Keeper {
         let linked = self.peering.links().map_or(0, |links| {
             links.stats().peers.iter().filter(|peer| peer.phase == crate::link::LinkPhase::Ready).count()
         });
-        (linked >= others && self.directory.unknown() == 0) || waited >= JOIN
+        // A node that the others do not let in, because of its certificate or a network that lets only gossip pass,
+        // never serves: nobody could reach what is placed on it.
+        let is_let_in = linked * 2 >= others;
+        (linked >= others && self.directory.unknown() == 0) || (waited >= JOIN && is_let_in)
     }
 
     fn tell_load(&self) {

@@ -109,14 +109,20 @@ pub(crate) async fn serve(mut config: Config) -> Result<()> {
         AdminServer { office, metrics, health: health.clone(), tasks: tasks.clone(), stop: stop.clone() };
     open_admin(&admin, &config).await?;
     health.set_started(true);
-    keep_ready(cluster.clone(), &health, &tasks, &leaving).await;
-    tracing::info!(address = %gateway.local_addr(), folder = ?config.store.folder, "ready");
-    say(&format!("Rookery is at {}/", settings::public_url(&config.listen)))?;
-
-    tokio::select! {
-        () = signals.next() => leaving.cancel(),
-        () = leaving.cancelled() => {}
+    // A server that the others don't let in is stopped as any other.
+    let is_ready = tokio::select! {
+        () = keep_ready(cluster.clone(), &health, &tasks, &leaving) => true,
+        () = signals.next() => false,
+    };
+    if is_ready {
+        tracing::info!(address = %gateway.local_addr(), folder = ?config.store.folder, "ready");
+        say(&format!("Rookery is at {}/", settings::public_url(&config.listen)))?;
+        tokio::select! {
+            () = signals.next() => {}
+            () = leaving.cancelled() => {}
+        }
     }
+    leaving.cancel();
     tracing::info!("stopping: another signal ends this at once");
     health.set_ready(false);
     let stopping = async {

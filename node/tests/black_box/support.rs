@@ -117,6 +117,16 @@ impl Server {
 
     /// Starts the process; waits until it says where it is.
     pub(crate) fn run(&mut self) {
+        let receiver = self.spawn();
+        let line = receiver.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("no start:\n{}", self.log()));
+        let url = line.strip_prefix("Rookery is at ").and_then(|url| url.strip_suffix('/')).unwrap();
+        self.url = url.to_owned();
+        let (_, address) = url.split_once("//").unwrap();
+        self.variables.insert("ROOKERY__LISTEN__ADDRESS".to_owned(), address.to_owned());
+    }
+
+    /// Starts the process; gives the lines that it says.
+    pub(crate) fn spawn(&mut self) -> mpsc::Receiver<String> {
         let log = OpenOptions::new().create(true).append(true).open(self.log_file()).unwrap();
         let mut child = self.command(&["serve"]).stderr(log).spawn().unwrap();
         let out = BufReader::new(child.stdout.take().unwrap());
@@ -128,11 +138,7 @@ impl Server {
                 let _ = sender.send(line);
             }
         });
-        let line = receiver.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("no start:\n{}", self.log()));
-        let url = line.strip_prefix("Rookery is at ").and_then(|url| url.strip_suffix('/')).unwrap();
-        self.url = url.to_owned();
-        let (_, address) = url.split_once("//").unwrap();
-        self.variables.insert("ROOKERY__LISTEN__ADDRESS".to_owned(), address.to_owned());
+        receiver
     }
 
     /// Where it is.
