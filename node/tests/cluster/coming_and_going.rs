@@ -38,7 +38,7 @@ async fn a_fourth_node_joins_under_load() {
     tokio::task::block_in_place(|| fourth.run());
     nodes.servers.push(fourth);
     until("the fourth node in all logs", || {
-        (0..3).all(|place| !nodes.logged(place, &["a node is there", "node-3."]).is_empty())
+        (0..3).all(|place| !nodes.logged(place, &["a node joined", "node-3."]).is_empty())
     })
     .await;
     // Its room is there now.

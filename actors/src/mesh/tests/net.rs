@@ -34,12 +34,15 @@ pub(super) enum Cut {
     Loses,
 }
 
+/// One direction between two nodes.
+type Way = mpsc::Sender<(Bytes, TraceContext)>;
+
 /// All nodes.
 pub(super) struct Net {
     pub(super) store: Arc<MemoryStore>,
     counter: Arc<Counter>,
     ears: RwLock<HashMap<PeerId, Inbound>>,
-    links: Mutex<HashMap<(PeerId, PeerId), mpsc::Sender<(Bytes, TraceContext)>>>,
+    links: Mutex<HashMap<(PeerId, PeerId), Way>>,
     cuts: Mutex<HashSet<(PeerId, PeerId, bool)>>,
     /// What each node believes of where keys live; the first of all nodes if it says nothing.
     views: RwLock<HashMap<PeerId, Vec<PeerId>>>,
@@ -151,7 +154,7 @@ impl Net {
         cuts.contains(&(from, to, true)).then_some(Cut::Loses)
     }
 
-    fn link(self: &Arc<Self>, from: PeerId, to: PeerId) -> mpsc::Sender<(Bytes, TraceContext)> {
+    fn link(self: &Arc<Self>, from: PeerId, to: PeerId) -> Way {
         let mut links = self.links.lock().unwrap();
         let link = links.entry((from, to)).or_insert_with(|| {
             let (sender, mut messages) = mpsc::channel::<(Bytes, TraceContext)>(LINK);
