@@ -420,7 +420,9 @@ impl Keeper {
             }
             self.directory.flushed(&flush);
         }
-        if !self.figures.is_ready.load(Ordering::Relaxed) && self.has_joined() {
+        // One that was told to go meanwhile does not come back.
+        let is_joining = self.gossip.view().state == State::Joining;
+        if is_joining && !self.figures.is_ready.load(Ordering::Relaxed) && self.has_joined() {
             tracing::info!("this node serves");
             self.gossip.set_state(State::Ready);
             self.figures.is_ready.store(true, Ordering::Relaxed);
